@@ -1,0 +1,1 @@
+"""Small pre-trained causal LMs that come with the package, in Hugging Face format."""

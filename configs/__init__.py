@@ -1,0 +1,1 @@
+"""Hydra groups: one YAML for one choice."""

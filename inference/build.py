@@ -1,0 +1,89 @@
+"""From a composed config to the objects it names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from ..models import Backbone, LatentLM, load_backbone
+from ..models.pretrained import CONFIG, describe, write_atomic
+from .data import Data
+from .fit import Step
+from .inference import Inference
+from .optim import Optim
+from .settings import FitSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a fit needs, built and checked before the first forward pass of a step."""
+
+    backbone: Backbone
+    step: Step
+    data: Data
+    optim: Optim
+    settings: FitSettings
+
+
+def node(config: DictConfig, *names: str) -> Any:
+    """A part of a config as plain containers, resolved."""
+    part: Any = config
+    for name in names:
+        part = part[name]
+    return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+
+
+def pick_device(name: str) -> str:
+    """``auto`` is the first GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build_backbone(config: DictConfig) -> Backbone:
+    """The base with its roles."""
+    roles = {name: instantiate(role) for name, role in node(config, "roles").items()}
+    return load_backbone(
+        config.lm, roles, config.dtype, config.revision, config.trust_remote_code, pick_device(config.device)
+    )
+
+
+def _typed(kind: type[T], config: DictConfig, name: str) -> T:
+    """A dataclass of settings, each of the type that it is declared with."""
+    try:
+        settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), config[name]))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{name}.{error.full_key}: {str(error.msg).splitlines()[0]}") from None
+    return settings
+
+
+def build_plan(config: DictConfig, folder: Path) -> Plan:
+    """Model, guide, algorithm, data and settings; ``folder/model/config.json`` is written on the way.
+
+    Raises:
+        ValueError: a part that refuses its settings, or parts that do not go together.
+    """
+    settings = _typed(FitSettings, config, "fit")
+    optim = Optim(**node(config, "optim"))
+    data: Data = instantiate(node(config, "data"))
+    inference: Inference = instantiate(node(config, "inference"))
+    torch.manual_seed(config.seed)
+    backbone = build_backbone(config)
+    model: nn.Module = instantiate(node(config, "model"), backbone=backbone)
+    if isinstance(model, LatentLM):
+        inference.check(model.latents)
+    guide: nn.Module = instantiate(node(config, "guide"), model=model)
+    about = describe(backbone, node(config, "model"), node(config, "guide"))
+    write_atomic(folder / "model" / CONFIG, json.dumps(about, indent=2).encode())
+    step = Step(model.to(backbone.device), guide.to(backbone.device), inference)
+    return Plan(backbone, step, data, optim, settings)

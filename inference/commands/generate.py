@@ -1,0 +1,29 @@
+"""``stratagem generate``: responses under a chosen strategy."""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from .load import load_latent_lm
+
+
+def run(config: DictConfig) -> None:
+    """Print the responses, each with its z and the router's probability of it."""
+    if not config.prompt:
+        raise ValueError('no prompt given; pass prompt="..."')
+    model, _ = load_latent_lm(config)
+    torch.manual_seed(config.seed)
+    model.set_strength(config.strength)
+    z = OmegaConf.to_container(config.z) if OmegaConf.is_config(config.z) else config.z
+    found = model.generate(
+        str(config.prompt),
+        z,
+        n=config.n,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+    )
+    for generation in found:
+        values = " ".join(f"{name}={value}" for name, value in generation.z.items())
+        print(f"{values}  p(z|x)={generation.router:.3f}  {generation.text}")

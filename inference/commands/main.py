@@ -1,0 +1,104 @@
+"""From the words of the command line to a command's Hydra program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
+COMMANDS = {
+    "fit": "factorise a language model, evaluate it and write a run folder",
+    "pretrain": "train a small base on the mixture of a task",
+    "generate": "responses under a chosen strategy of a run",
+    "infer": "which strategy made each response of a file",
+    "evaluate": "fidelity, use, meaning and skill of a run",
+}
+
+USAGE = """stratagem <command> [key=value ...] [--help] [--multirun] [--config-dir DIR]
+
+commands
+{commands}
+
+`stratagem <command> --help` lists its settings and the groups they come from."""
+
+TEXTS = ("prompt", "run", "path", "out", "lm")
+"""Settings whose value is a text and never a list."""
+
+log = logging.getLogger("stratagem")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``stratagem`` command."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return
+    if words[0] not in COMMANDS:
+        print(f"stratagem: no command {words[0]!r}\n\n{_usage()}", file=sys.stderr)
+        raise SystemExit(2)
+    command, sys.argv = words[0], [f"stratagem {words[0]}", *_settings(words[1:])]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+    # threads that spin while they wait slow a small model tenfold on a busy machine; read when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    program = import_module(f".{command}", __package__)
+    hydra.main(version_base="1.3", config_path="pkg://stratagem.configs", config_name=command)(
+        _reporting(program.run)
+    )()
+
+
+def _settings(words: Sequence[str]) -> list[str]:
+    """The words as Hydra's grammar takes them: options first, and texts quoted, whatever commas they have."""
+    words = sorted(words, key=lambda word: "=" in word and not word.startswith("-"))
+    return words if {"-m", "--multirun"} & set(words) else [_quoted(word) for word in words]
+
+
+def _quoted(word: str) -> str:
+    key, _, text = word.partition("=")
+    if key not in TEXTS or re.fullmatch(r"[\w./:@%+-]*|'.*'|\".*\"", text, re.DOTALL):
+        return word
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
+
+
+def _usage() -> str:
+    return USAGE.format(commands="\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
+
+
+def _reporting(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], object]:
+    """A program whose user errors are a line in the log and exit status 1, not a traceback."""
+
+    def reporting(config: DictConfig) -> object:
+        _quiet()
+        try:
+            return run(config)
+        except KeyboardInterrupt as interrupt:
+            log.warning("%s", interrupt or "interrupted")
+            raise SystemExit(130) from None
+        except (ValueError, OSError, InstantiationException) as error:
+            log.debug("in full", exc_info=True)
+            log.error("%s", _innermost(error))
+            raise SystemExit(1) from None
+
+    return reporting
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What went wrong in the call that Hydra made, without Hydra's frame around it."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _quiet() -> None:
+    from ...models.backbone.loading import quiet
+
+    quiet()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")

@@ -1,0 +1,34 @@
+"""Writing and printing an evaluation."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from ...models import LatentLM
+from ...models.pretrained import write_atomic
+from ..evaluation import Evaluation
+from ..posterior_file import to_inference_data, write_posterior
+
+log = logging.getLogger(__name__)
+
+
+def write_evaluation(folder: Path, model: LatentLM, result: Evaluation) -> None:
+    """``evaluation.json`` and ``posterior.nc`` in the run's folder, and the figures on the screen."""
+    write_atomic(folder / "evaluation.json", json.dumps(result.figures, indent=2).encode())
+    attributes = {"base": model.backbone.name, "base_fingerprint": model.backbone.fingerprint}
+    data = to_inference_data(result.on_base, result.data, list(model.latents), attributes)
+    write_posterior(folder / "posterior.nc", data)
+    log.info("the latents are %s\n%s", result.verdict, table(result.figures))
+
+
+def table(figures: dict[str, float]) -> str:
+    """Figures in lines, each with its standard error where it has one."""
+    lines = []
+    for name, value in figures.items():
+        if name.endswith("_se"):
+            continue
+        error = figures.get(f"{name}_se")
+        lines.append(f"  {name:36}{value:10.4f}" + ("" if error is None else f"  ± {error:.4f}"))
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+"""Where prompts and responses come from: a task with known strategies, a file of pairs, or the base itself."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..tasks import Row, Split, Task, read_rows
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Prompts of one split, with a response where there is one to learn from; None is sampled from the base."""
+
+    prompts: list[str]
+    responses: list[str | None]
+
+
+class Data(ABC):
+    """A source of prompts and responses.
+
+    Attributes:
+        max_new_tokens: of a response sampled from the base, and of a response generated in the evaluation.
+        truncate: cut what is too long (prompts at their head, responses at their tail) instead of refusing
+            it.
+        task: the task with known strategies; None where nothing is known.
+    """
+
+    max_new_tokens: int
+    truncate: bool = False
+    task: Task | None = None
+
+    @abstractmethod
+    def texts(self, split: Split, seed: int) -> Texts: ...
+
+
+class TaskData(Data):
+    """Prompts of a synthetic task.
+
+    Args:
+        task: the task.
+        num_train: prompts to fit on.
+        num_test: held-out prompts.
+        responses: ``base``: sampled from the base, the law to factorise; ``task``: from the task's own
+            mixture.
+        max_new_tokens: of a sampled response.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_train: int = 2000,
+        num_test: int = 300,
+        responses: str = "base",
+        max_new_tokens: int = 32,
+    ) -> None:
+        if responses not in ("base", "task"):
+            raise ValueError(f"data.responses must be base or task, got {responses}")
+        check_positive(num_train=num_train, num_test=num_test, max_new_tokens=max_new_tokens)
+        self.task, self.num = task, {"train": num_train, "test": num_test}
+        self.responses, self.max_new_tokens = responses, max_new_tokens
+
+    def texts(self, split: Split, seed: int) -> Texts:
+        assert self.task is not None
+        prompts = self.task.prompts(self.num[split], split, seed)
+        if self.responses == "base":
+            return Texts(prompts, [None] * len(prompts))
+        rng = random.Random(f"{split}/{seed}")
+        return Texts(prompts, [self.task.sample(prompt, rng).response for prompt in prompts])
+
+
+class FileData(Data):
+    """Prompts and responses from a JSONL, CSV or TSV file, or prompts alone, one a line, from a TXT file.
+
+    A share of the distinct prompts is held out, drawn by the seed.
+
+    Args:
+        path: the file.
+        prompt_column: column of the prompts.
+        response_column: column of the responses; None to sample them from the base.
+        separator: text put at the end of each prompt.
+        responses_per_prompt: sampled for each distinct prompt, where responses are sampled.
+        test_share: of the distinct prompts, between 0 and 1.
+        max_new_tokens: of a sampled response.
+        truncate: cut what is too long instead of refusing it.
+
+    Raises:
+        ValueError: no path, a setting out of range, or a file that cannot be read as told.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        prompt_column: str = "prompt",
+        response_column: str | None = "response",
+        separator: str = "",
+        responses_per_prompt: int = 1,
+        test_share: float = 0.1,
+        max_new_tokens: int = 40,
+        truncate: bool = False,
+    ) -> None:
+        if path is None:
+            raise ValueError(
+                "data: no file given; pass path=FILE (JSONL, CSV, TSV, or TXT with a prompt a line)"
+            )
+        if not 0 < test_share < 1:
+            raise ValueError(f"data.test_share must be between 0 and 1, got {test_share}")
+        check_positive(responses_per_prompt=responses_per_prompt, max_new_tokens=max_new_tokens)
+        self.rows: list[Row] = read_rows(path, prompt_column, response_column)
+        self.path, self.separator, self.samples = path, separator, responses_per_prompt
+        self.samples_responses = response_column is None
+        self.test_share, self.max_new_tokens, self.truncate = test_share, max_new_tokens, truncate
+
+    def texts(self, split: Split, seed: int) -> Texts:
+        distinct = list(dict.fromkeys(row.prompt for row in self.rows))
+        if len(distinct) < 2:
+            raise ValueError(
+                f"{self.path}: a fit needs at least 2 distinct prompts, one of them held out; got 1"
+            )
+        held_out = min(len(distinct) - 1, max(1, round(self.test_share * len(distinct))))
+        test = set(random.Random(seed).sample(distinct, held_out))
+        if self.samples_responses:
+            kept = [p for p in distinct if (p in test) == (split == "test")]
+            prompts = [p + self.separator for p in kept for _ in range(self.samples)]
+            return Texts(prompts, [None] * len(prompts))
+        rows = [row for row in self.rows if (row.prompt in test) == (split == "test")]
+        return Texts([row.prompt + self.separator for row in rows], [row.response for row in rows])
+
+
+def check_positive(**settings: int) -> None:
+    """Refuse settings below 1."""
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"data.{name} must be at least 1, got {value}")

@@ -1,0 +1,190 @@
+"""Token ids of a split, batches of it by step, and what frozen roles compute for it once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..models import Backbone, Batch, Example, LanguageModel, Reader, collate, encode_prompt
+from ..models.backbone import BASE
+from ..models.pretrained import write_atomic
+from ..models.text import check_length, decode, encode, shorten, trim
+from ..tasks import Split
+from .data import Data
+from .randomness import seeded
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Dataset:
+    """Examples in order, with their texts.
+
+    Attributes:
+        examples: token ids.
+        prompts: texts of the prompts.
+        responses: texts of the responses.
+        pad_id: filler of padded places.
+        features: ``(N, ...)`` tensors of what frozen roles computed, by the reader's name.
+    """
+
+    examples: list[Example]
+    prompts: list[str]
+    responses: list[str]
+    pad_id: int
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        """The batch of the data at ``index``."""
+        batch = collate([self.examples[i] for i in index], self.pad_id, index)
+        return replace(batch, features={k: v[list(index)] for k, v in self.features.items()})
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All data in order."""
+        for start in range(0, len(self), size):
+            yield self.batch(range(start, min(start + size, len(self))))
+
+    def index_at(self, step: int, size: int, seed: int) -> list[int]:
+        """The ``size`` data of a step: a new order each epoch, a function of step and seed alone."""
+        chosen: list[int] = []
+        place = step * size
+        while len(chosen) < size:
+            epoch, offset = divmod(place + len(chosen), len(self))
+            order = torch.randperm(
+                len(self), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            )
+            chosen += order[offset : offset + size - len(chosen)].tolist()
+        return chosen
+
+    def keep_features(self, modules: Mapping[str, nn.Module], device: torch.device, size: int = 64) -> None:
+        """Compute once what the frozen readers in ``modules`` would pool anew at every step."""
+        with torch.no_grad():
+            for reader in readers(modules):
+                if reader.name is not None and reader.name not in self.features:
+                    self.features[reader.name] = torch.cat(
+                        [reader.features(batch.to(device)).cpu() for batch in self.batches(size)]
+                    )
+
+
+def readers(modules: Mapping[str, nn.Module]) -> list[Reader]:
+    """The readers in ``modules``, each once."""
+    return [m for m in nn.ModuleDict(modules).modules() if isinstance(m, Reader)]
+
+
+@torch.no_grad()
+def standardise(
+    modules: Mapping[str, nn.Module], data: Dataset, device: torch.device, size: int = 512
+) -> None:
+    """Standardise the inputs of every reader's head over the first ``size`` data."""
+    parts = [
+        data.batch(range(i, min(i + 64, size, len(data)))).to(device)
+        for i in range(0, min(size, len(data)), 64)
+    ]
+    for reader in readers(modules):
+        reader.standardise(torch.cat([reader.features(batch) for batch in parts]))
+
+
+def make_dataset(backbone: Backbone, data: Data, split: Split, seed: int, cache: Path) -> Dataset:
+    """The examples of a split; responses that the base is to give are sampled once and kept in ``cache``.
+
+    Raises:
+        ValueError: an example that is empty, or too long where ``data.truncate`` is off.
+    """
+    texts = data.texts(split, seed)
+    examples, cut = [], 0
+    for prompt, response in zip(texts.prompts, texts.responses, strict=True):
+        example = encode(backbone, prompt, response)
+        reserve = data.max_new_tokens if response is None else 0
+        if data.truncate:
+            shorter = truncate(backbone, example, reserve)
+            cut += shorter != example
+            example = shorter
+        try:
+            check_length(backbone, example, reserve)
+        except ValueError as error:
+            raise ValueError(f"prompt {shorten(prompt)!r}: {error}") from None
+        examples.append(example)
+    if cut:
+        log.warning(
+            "%s of %s %s examples were cut to the context of %s tokens",
+            cut,
+            len(examples),
+            split,
+            backbone.context,
+        )
+    missing = [i for i, response in enumerate(texts.responses) if response is None]
+    if missing:
+        path = (
+            cache
+            / f"{split}-{_digest(backbone, [examples[i] for i in missing], data.max_new_tokens, seed)}.jsonl"
+        )
+        sampled = sample_base(backbone, [examples[i] for i in missing], data.max_new_tokens, seed, path)
+        for i, ids in zip(missing, sampled, strict=True):
+            examples[i] = replace(examples[i], response=ids)
+    responses = [decode(backbone, example.response) for example in examples]
+    return Dataset(examples, texts.prompts, responses, backbone.pad_id)
+
+
+def truncate(backbone: Backbone, example: Example, reserve: int) -> Example:
+    """Cut to the context: the response at its tail, to at most half of it, then the prompt at its head."""
+    half = backbone.context // 2
+    response = example.response
+    if len(example.prompt) + len(response) > backbone.context:
+        response = response[: max(half, backbone.context - len(example.prompt))]
+    room = backbone.context - max(reserve, len(response))
+    if len(example.prompt) <= room:
+        return replace(example, response=response)
+    starts = example.prompt[:1] if example.prompt[0] == backbone.bos_id else ()
+    return Example((*starts, *example.prompt[len(example.prompt) - room + len(starts) :]), response)
+
+
+def sample_base(
+    backbone: Backbone, examples: Sequence[Example], max_new_tokens: int, seed: int, cache: Path | None = None
+) -> list[tuple[int, ...]]:
+    """Responses ``y ~ p0(y|x)`` to each prompt, end tokens included; the same for the same seed.
+
+    Args:
+        backbone: the LM.
+        examples: the prompts.
+        max_new_tokens: a response that is longer is cut there.
+        seed: of the draws; the global generator is left as it was.
+        cache: a file to keep them in, and to read them from when it is there.
+    """
+    if cache is not None and cache.is_file():
+        return [tuple(json.loads(line)["response_ids"]) for line in cache.read_text().splitlines()]
+    out: list[tuple[int, ...]] = []
+    with seeded(seed, backbone.device), torch.no_grad():
+        for start in range(0, len(examples), 256):
+            batch = collate([Example(e.prompt) for e in examples[start : start + 256]], backbone.pad_id)
+            batch = batch.to(backbone.device)
+            prompt = encode_prompt(backbone, BASE, batch.prompt, batch.prompt_mask)
+            ids = LanguageModel(backbone, prompt, max_length=max_new_tokens).sample()
+            out += [trim(backbone, row) for row in ids.tolist()]
+    if cache is not None:
+        lines = (
+            json.dumps(
+                {
+                    "prompt": backbone.tokenizer.decode(e.prompt),
+                    "response": decode(backbone, ids),
+                    "response_ids": ids,
+                }
+            )
+            for e, ids in zip(examples, out, strict=True)
+        )
+        write_atomic(cache, "".join(line + "\n" for line in lines).encode())
+    return out
+
+
+def _digest(backbone: Backbone, examples: Sequence[Example], max_new_tokens: int, seed: int) -> str:
+    about = [backbone.fingerprint, [e.prompt for e in examples], max_new_tokens, seed]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]

@@ -1,0 +1,123 @@
+"""Does one z mean one strategy on every x? Known only on a task with known strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+from torch import Tensor
+
+from ...tasks import Task
+
+
+def follows(task: Task, prompts: Sequence[str], outputs: Sequence[Sequence[str]]) -> np.ndarray:
+    """``(K, N, S)``: whether the k-th output to the n-th prompt follows strategy s."""
+    return np.array(
+        [
+            [[s in found for s in task.strategies] for found in map(task.strategies_of, prompts, row)]
+            for row in outputs
+        ],
+        dtype=float,
+    )
+
+
+def telling(task: Task, prompts: Sequence[str]) -> np.ndarray:
+    """``(N, S)``: prompts whose admissible strategies all differ in their responses, by admissible strategy."""
+    out = np.zeros((len(prompts), len(task.strategies)), dtype=bool)
+    for n, prompt in enumerate(prompts):
+        admissible = list(task.admissible(prompt))
+        if len({task.trace(prompt, s, task.nuisances[0]) for s in admissible}) == len(admissible):
+            out[n] = [s in admissible for s in task.strategies]
+    return out
+
+
+def shares(followed: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """``A[k, s]``, ``(K, S)``: share of the prompts that count for s whose k-th output follows it."""
+    return (followed * counted).sum(1) / np.maximum(counted.sum(0), 1)
+
+
+def alignment(a: np.ndarray) -> float:
+    """Best one-to-one matching of latents and strategies, mean over the S strategies; an unmatched one counts 0."""
+    rows, columns = linear_sum_assignment(a, maximize=True)
+    return float(a[rows, columns].sum() / a.shape[1])
+
+
+def per_prompt_alignment(followed: np.ndarray, counted: np.ndarray) -> float:
+    """The same with a matching for each prompt; above :func:`alignment` where labels change between prompts."""
+    scores = [alignment(followed[:, n][:, row]) for n, row in enumerate(counted) if row.any()]
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def purity(a: np.ndarray, usage: np.ndarray) -> float:
+    """Mean over the latents, weighted by their usage, of ``max_s A[k, s]``."""
+    return float((a.max(1) * usage).sum() / usage.sum())
+
+
+def coverage(followed: np.ndarray, counted: np.ndarray) -> float:
+    """Share of the strategies that a prompt admits that its K outputs cover."""
+    return float((followed.max(0) * counted).sum() / np.maximum(counted.sum(), 1))
+
+
+def output_figures(
+    task: Task, prompts: Sequence[str], outputs: Sequence[Sequence[str]], usage: np.ndarray, suffix: str
+) -> dict[str, float]:
+    """The figures of forced outputs, one list of N texts for each z; names end in ``suffix``."""
+    followed, counted = follows(task, prompts, outputs), telling(task, prompts)
+    a = shares(followed, counted)
+    aligned = alignment(a)
+    spread = np.sqrt((a * (1 - a)).sum() / a.shape[1] / max(counted.any(1).sum(), 1) / a.shape[1])
+    return {
+        f"meaning/alignment{suffix}": aligned,
+        f"meaning/alignment{suffix}_se": float(spread),
+        f"meaning/purity{suffix}": purity(a, usage),
+        f"meaning/coverage{suffix}": coverage(followed, counted),
+        f"meaning/per_prompt_gap{suffix}": per_prompt_alignment(followed, counted) - aligned,
+    }
+
+
+def ami(labels: np.ndarray, z: np.ndarray) -> float:
+    """Adjusted mutual information; 0 where either is the same for all, since a constant tells nothing."""
+    if len(np.unique(labels)) < 2 or len(np.unique(z)) < 2:
+        return 0.0
+    return float(adjusted_mutual_info_score(labels, z))
+
+
+def posterior_figures(
+    task: Task, prompts: Sequence[str], responses: Sequence[str], posterior: Tensor, suffix: str = ""
+) -> dict[str, float]:
+    """Accuracy after one matching, AMI and ARI of the likeliest z with the strategy, and AMI with the nuisance.
+
+    Only responses that follow exactly one strategy count. AMI is adjusted for chance, so that it does not
+    grow with K.
+
+    Args:
+        task: the task.
+        prompts: N prompts.
+        responses: N responses.
+        posterior: ``p(z|x,y)``, ``(N, K)``.
+        suffix: put at the end of each name.
+    """
+    z = posterior.argmax(1).numpy()
+    found = [task.strategies_of(p, r) for p, r in zip(prompts, responses, strict=True)]
+    kept = [n for n, strategies in enumerate(found) if len(strategies) == 1]
+    out = {}
+    if kept:
+        truth = np.array([task.strategies.index(next(iter(found[n]))) for n in kept])
+        table = np.zeros((posterior.shape[1], len(task.strategies)))
+        np.add.at(table, (z[kept], truth), 1)
+        rows, columns = linear_sum_assignment(table, maximize=True)
+        share = float(table[rows, columns].sum() / len(kept))
+        out = {
+            f"meaning/posterior_accuracy{suffix}": share,
+            f"meaning/posterior_accuracy{suffix}_se": float(np.sqrt(share * (1 - share) / len(kept))),
+            f"meaning/ami{suffix}": ami(truth, z[kept]),
+            f"meaning/ari{suffix}": float(adjusted_rand_score(truth, z[kept])),
+        }
+    nuisances = [task.nuisance_of(r) for r in responses]
+    shown = [n for n, nuisance in enumerate(nuisances) if nuisance is not None]
+    if shown:
+        labels = [task.nuisances.index(str(nuisances[n])) for n in shown]
+        out[f"meaning/nuisance_ami{suffix}"] = ami(np.array(labels), z[shown])
+    return out

@@ -1,0 +1,268 @@
+"""The fit loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..models import Batch
+from ..models.pretrained import WEIGHTS, load_state, read_tensors, trainable_state, write_tensors
+from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .dataset import Dataset
+from .inference import Inference
+from .loss import Loss
+from .metrics import MetricsLog
+from .optim import Optim
+from .randomness import seeded
+from .revival import revive
+from .settings import FitSettings
+
+log = logging.getLogger(__name__)
+
+STATE, METRICS = "state.safetensors", "metrics.jsonl"
+
+
+class Step(nn.Module):
+    """Model and guide under one inference algorithm: a module whose forward is the loss of a batch."""
+
+    def __init__(self, model: nn.Module, guide: nn.Module, inference: Inference) -> None:
+        super().__init__()
+        self.model, self.guide = model, guide
+        self.inference = inference
+
+    def forward(self, batch: Batch, share: float = 1.0) -> Loss:
+        return self.inference(self.model, self.guide, batch, share)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Model and guide by the names that their weights are saved under."""
+        return {"model": self.model, "guide": self.guide}
+
+
+def fit(
+    step: Step,
+    train: Dataset,
+    test: Dataset,
+    optim: Optim,
+    settings: FitSettings,
+    seed: int,
+    run: Path,
+    resume: bool,
+) -> Progress:
+    """Raise the objective by gradient steps.
+
+    The last weights stay in the modules, those of the best held-out objective where ``settings.patience`` stops
+    the fit early.
+
+    A checkpoint follows each evaluation, the last step and an interrupt. With ``resume`` the fit goes on from
+    it to the same numbers as if it had never stopped.
+
+    Args:
+        step: model, guide and algorithm.
+        train: data to fit on.
+        test: held-out data.
+        optim: the optimizer's settings.
+        settings: the loop's settings.
+        seed: of the order of the data and of sampled objectives.
+        run: the run's folder.
+        resume: go on from the folder's checkpoint.
+
+    Raises:
+        KeyboardInterrupt: interrupted; the state is saved.
+        ValueError: a loss or gradient that is not finite; the last good checkpoint stays.
+    """
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+    share = settings.batch_size // settings.accumulate
+    if share % accelerator.num_processes:
+        raise ValueError(
+            f"fit: the {share} data of a part (fit.batch_size / fit.accumulate) must be a multiple of the "
+            f"{accelerator.num_processes} processes"
+        )
+    torch.manual_seed(seed + accelerator.process_index)
+    optimizer = optim.optimizer(step.parts)
+    state = run / STATE
+    progress = load_checkpoint(state, step.parts, optimizer) if resume and state.is_file() else Progress()
+    schedule = optim.schedule(optimizer, settings.steps, progress.step)
+    parallel = accelerator.prepare(step)
+    metrics = MetricsLog(run / METRICS, after=progress.step)
+    evaluation = Evaluation(step, test, settings.eval_size, settings.batch_size)
+    main = accelerator.is_main_process
+    low = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16")
+
+    def save() -> None:
+        if main:
+            save_checkpoint(state, step.parts, optimizer, progress)
+
+    with (
+        _interrupts() as interrupted,
+        tqdm(
+            total=settings.steps,
+            initial=progress.step,
+            disable=None if settings.progress and main else True,
+            desc="fit",
+        ) as bar,
+    ):
+        while progress.step < settings.steps and not (0 < settings.patience <= progress.stale):
+            began = time.perf_counter()
+            index = train.index_at(progress.step, settings.batch_size, seed)
+            losses = []
+            for part in range(settings.accumulate):
+                mine = index[part * share : (part + 1) * share][
+                    accelerator.process_index :: accelerator.num_processes
+                ]
+                with low:
+                    loss = parallel(train.batch(mine).to(accelerator.device), progress.step / settings.steps)
+                _check_finite(loss.surrogate, "loss", progress.step, mine, train, state)
+                accelerator.backward(loss.surrogate / settings.accumulate)
+                losses.append(loss)
+            norm = _clip(step, optim.clip)
+            _check_finite(norm, "gradient", progress.step, index, train, state)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.step += 1
+            summary = _summary(losses) | {"gradient_norm": float(norm)}
+            summary |= {f"lr/{group['part']}": group["lr"] for group in optimizer.param_groups}
+            if main:
+                metrics.write("train", progress.step, summary | {"seconds": time.perf_counter() - began})
+            bar.update()
+            bar.set_postfix_str(f"bound {summary['bound']:.3f}{evaluation.line}")
+            if progress.step % settings.eval_every == 0 or progress.step == settings.steps:
+                figures = evaluation()
+                if not math.isfinite(figures["objective"]):
+                    raise ValueError(
+                        f"the held-out objective after step {progress.step} is {figures['objective']}; "
+                        f"{_kept(state)}. Lower optim.lr"
+                    )
+                better = (
+                    not settings.patience or progress.best is None or figures["objective"] > progress.best
+                )
+                progress.stale = 0 if better else progress.stale + 1
+                if main:
+                    metrics.write("test", progress.step, figures)
+                if better:
+                    progress.best = figures["objective"]
+                    if main:
+                        write_tensors(run / "model" / WEIGHTS, trainable_state(step.parts))
+                if 2 * progress.step < settings.steps:
+                    revive(step.model, step.guide, evaluation.usage, settings.revive, progress.step)
+                save()
+            if interrupted():
+                save()
+                raise KeyboardInterrupt(f"interrupted after step {progress.step}; the state is in {state}")
+    if progress.step < settings.steps:
+        log.info("no better objective in %s evaluations: stopped at step %s", progress.stale, progress.step)
+    accelerator.wait_for_everyone()
+    load_state(step.parts, read_tensors(run / "model" / WEIGHTS)[0], str(run / "model"))
+    return progress
+
+
+class Evaluation:
+    """The objective and the cheap figures on held-out data, the same draws at every call.
+
+    The terms have the weights of the end of the fit, so that one evaluation compares with another. After a call
+    :attr:`line` says it in short and :attr:`usage` is the share of each strategy, where enumerated.
+    """
+
+    def __init__(self, step: Step, test: Dataset, size: int, batch_size: int) -> None:
+        self.step = step
+        device = next(step.parameters()).device
+        limit = min(size, len(test))
+        self.batches = [
+            test.batch(range(start, min(start + batch_size, limit))).to(device)
+            for start in range(0, limit, batch_size)
+        ]
+        self.base = self._base()
+        self.line = ""
+        self.usage: list[float] = []
+
+    @torch.no_grad()
+    def _base(self) -> list[Tensor] | None:
+        base = getattr(self.step.model, "base", None)
+        if base is None:
+            return None
+        return [base(batch).log_prob(batch.response) for batch in self.batches]
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, float]:
+        device = self.batches[0].prompt.device
+        with seeded(0, device):
+            losses = [self.step(batch) for batch in self.batches]
+        sizes = [len(batch) for batch in self.batches]
+        figures = _summary(losses, sizes)
+        self.line = f" test {figures['bound']:.3f}"
+        if self.base is not None:
+            tokens = sum(int(b.response_mask.sum()) for b in self.batches if b.response_mask is not None)
+            gap = sum(float((b - loss.bound).sum()) for b, loss in zip(self.base, losses, strict=True))
+            figures["fidelity_gap_per_token"] = gap / tokens
+            self.line += f" gap {gap / tokens:.4f}/token"
+        usage = [loss.usage for loss in losses if loss.usage is not None]
+        if usage:
+            mean = sum((u.sum(-1) for u in usage), torch.zeros_like(usage[0][..., 0])) / sum(sizes)
+            self.usage = mean.tolist()
+            figures |= {f"usage/{k}": share for k, share in enumerate(self.usage)}
+            self.line += f" usage {' '.join(f'{share:.2f}' for share in self.usage[:8])}"
+        return figures
+
+
+def _summary(losses: list[Loss], sizes: list[int] | None = None) -> dict[str, float]:
+    sizes = sizes or [len(loss.bound) for loss in losses]
+
+    def mean(values: Iterator[Tensor]) -> float:
+        return sum(n * float(v.mean()) for n, v in zip(sizes, values, strict=True)) / sum(sizes)
+
+    out = {"bound": mean(loss.bound for loss in losses), "objective": mean(loss.objective for loss in losses)}
+    return out | {f"term/{name}": mean(loss.terms[name] for loss in losses) for name in losses[0].terms}
+
+
+def _clip(step: nn.Module, largest: float) -> Tensor:
+    parameters = [p for p in step.parameters() if p.grad is not None]
+    return nn.utils.clip_grad_norm_(parameters, largest if largest else math.inf)
+
+
+def _check_finite(value: Tensor, what: str, step: int, index: list[int], data: Dataset, state: Path) -> None:
+    if torch.isfinite(value).all():
+        return
+    shown = "; ".join(repr(data.prompts[i][:40]) for i in index[:3])
+    raise ValueError(
+        f"the {what} of step {step + 1} is {value.item()}, on the data {index} (prompts {shown} ...); "
+        f"{_kept(state)}. Lower optim.lr, or look at these data"
+    )
+
+
+def _kept(state: Path) -> str:
+    return f"the last good checkpoint is {state}" if state.is_file() else "no checkpoint had been written yet"
+
+
+@contextmanager
+def _interrupts() -> Iterator[Any]:
+    """Turns the first Ctrl-C or SIGTERM into a flag that is read between steps; the second acts at once."""
+    seen: list[int] = []
+    before: Mapping[int, Any] = {}
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        for n, handler in before.items():
+            signal.signal(n, handler)
+
+    try:
+        before = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        before = {}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)

@@ -1,0 +1,7 @@
+"""How an expectation is differentiated; one estimator a file."""
+
+from .exact import Exact
+from .gradient import Gradient
+from .pathwise import Pathwise
+
+__all__ = ["Exact", "Gradient", "Pathwise"]

@@ -1,0 +1,26 @@
+"""What an inference algorithm gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One evaluation of an inference algorithm on a batch.
+
+    Attributes:
+        surrogate: scalar; its gradient is the estimator of the loss's, its value means nothing by itself.
+        bound: ``(B,)`` nats per sequence, detached; higher is better.
+        terms: each term by name, ``(B,)`` and detached, before its weight.
+        objective: scalar, detached: mean bound plus weighted terms, what training raises.
+        usage: ``(P, B)`` exact posterior of the P joint values of the latents, where enumerated.
+    """
+
+    surrogate: Tensor
+    bound: Tensor
+    terms: dict[str, Tensor]
+    objective: Tensor
+    usage: Tensor | None = None

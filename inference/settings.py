@@ -1,0 +1,52 @@
+"""What a fit is told beside model, guide, data and algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class FitSettings:
+    """The loop of a fit.
+
+    Attributes:
+        steps: optimizer steps, at least 1.
+        batch_size: data of a step, over all processes and accumulations.
+        accumulate: parts that the batch of a step is computed in, one after the other.
+        eval_every: steps between evaluations on held-out data, each followed by a checkpoint.
+        eval_size: held-out data of these evaluations.
+        patience: evaluations without a better objective before the fit stops, the weights of the best one being
+            kept; 0 to never stop early and keep the last.
+        start_cost: nats per sequence that a strategy costs beside the base at the start; 0 leaves the first
+            conditioning as it was drawn.
+        revive: share of the most used strategy's usage below which the least used one is started again beside
+            it, at the evaluations of the first half of the fit; 0 never.
+        mixed_precision: ``no`` or ``bf16``.
+        progress: show a progress bar where the output is a terminal.
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    accumulate: int = 1
+    eval_every: int = 100
+    eval_size: int = 200
+    patience: int = 0
+    start_cost: float = 0.5
+    revive: float = 0.6
+    mixed_precision: str = "no"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"fit.{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"fit.batch_size={self.batch_size} must be a multiple of fit.accumulate={self.accumulate}"
+            )
+        if not 0 <= self.start_cost < float("inf"):
+            raise ValueError(f"fit.start_cost must be finite and not negative, got {self.start_cost}")
+        if not 0 <= self.revive < 1:
+            raise ValueError(f"fit.revive must be at least 0 and below 1, got {self.revive}")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(f"fit.mixed_precision must be no or bf16, got {self.mixed_precision}")

@@ -1,0 +1,84 @@
+"""How much of the backbone a role may change: nothing, low-rank adapters, or a copy of its own."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+
+class Role(ABC):
+    """One user of the backbone (router, decoder or posterior) and what it may train there."""
+
+    @abstractmethod
+    def attach(self, name: str, base: PreTrainedModel) -> PreTrainedModel:
+        """The network that the role runs: ``base`` itself, with an adapter added to it, or a copy."""
+
+
+class Frozen(Role):
+    """The base as it is; only the role's head trains."""
+
+    def attach(self, name: str, base: PreTrainedModel) -> PreTrainedModel:  # noqa: ARG002
+        return base
+
+
+class Lora(Role):
+    """Low-rank adapters beside the frozen base weights [Hu et al. 2022].
+
+    Args:
+        rank: rank of each adapter, at least 1.
+        alpha: scale; an adapter's output is multiplied by ``alpha / rank``.
+        targets: module names to adapt, or ``all-linear``.
+    """
+
+    def __init__(
+        self, rank: int = 8, alpha: float = 16.0, targets: str | Sequence[str] = "all-linear"
+    ) -> None:
+        if rank < 1:
+            raise ValueError(f"role lora: rank must be at least 1, got {rank}")
+        self.rank, self.alpha = rank, alpha
+        self.targets = targets if isinstance(targets, str) else list(targets)
+
+    def attach(self, name: str, base: PreTrainedModel) -> PreTrainedModel:
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=self.targets,
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),
+            task_type="CAUSAL_LM",
+        )
+        with warnings.catch_warnings():
+            # Several adapters on one base are what is meant here.
+            warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
+            return inject_adapter_in_model(config, base, adapter_name=name)
+
+
+class Full(Role):
+    """A trainable copy of the whole base."""
+
+    def attach(self, name: str, base: PreTrainedModel) -> PreTrainedModel:  # noqa: ARG002
+        copy = deepcopy(base)
+        copy.requires_grad_(True)
+        return copy
+
+
+def activate_adapter(base: nn.Module, name: str | None, trainable: Sequence[str]) -> None:
+    """Make ``name`` the only active adapter of ``base`` (none for the base law).
+
+    ``trainable`` lists the adapters whose weights stay trainable: switching freezes all but the active one.
+    """
+    for layer in base.modules():
+        if isinstance(layer, BaseTunerLayer):
+            if name is None:
+                layer.enable_adapters(False)
+            else:
+                layer.enable_adapters(True)
+                layer.set_adapter([name])
+            layer.set_requires_grad(list(trainable), True)

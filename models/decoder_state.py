@@ -1,0 +1,69 @@
+"""The state of a decoder that has read a prompt and a memory and takes in the response."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .backbone import Backbone, SharedCache, Span, soft_span
+from .memory import Memory
+from .prompt import EncodedPrompt
+
+
+class DecoderState:
+    """``prod(lead) * B`` rows that share ``B`` encoded prompts, and what each has read so far.
+
+    Args:
+        backbone: the LM.
+        prompt: ``B`` encoded prompts.
+        memory: of a batch shape that broadcasts to ``(*lead, B)``.
+        lead: the shape on the left of ``B``.
+    """
+
+    def __init__(self, backbone: Backbone, prompt: EncodedPrompt, memory: Memory, lead: torch.Size) -> None:
+        self.backbone, self.prompt = backbone, prompt
+        self.batch_shape = torch.Size((*lead, len(prompt)))
+        self._read = prompt.span
+        shared = [] if prompt.past is None else [prompt.past]
+        if memory.key_values is not None and memory.bias is not None:
+            shared = [memory.key_values, *shared]
+            before = torch.full_like(prompt.start.order, -1.0)
+            self._read = Span.cat(
+                [soft_span(before, torch.zeros_like(prompt.start.position), memory.bias), self._read]
+            )
+        self._cache = SharedCache(shared, self.batch_shape, backbone.num_layers)
+        self._tokens = memory.tokens
+
+    def start(self, response: Tensor) -> Tensor:
+        """Read the soft tokens, the prompt's last token and ``response`` ``(rows, T)``.
+
+        Returns:
+            Hidden states ``(rows, T + 1, hidden_size)`` that predict the response's tokens and the next one.
+        """
+        first = self.prompt.last.expand(self.batch_shape).reshape(-1, 1)  # (rows, 1)
+        embeddings = self.backbone.embed(torch.cat([first, response], 1), self.prompt.role)
+        span = self._span(0, response.shape[1] + 1)
+        if self._tokens is None:
+            return self._advance(embeddings, span)
+        soft = self._tokens.embeddings.to(embeddings.dtype)
+        rows = soft.expand(*self.batch_shape, *soft.shape[-2:]).flatten(0, -3)  # (rows, n, embedding_size)
+        slot = soft_span(self.prompt.start.order - 0.5, self.prompt.start.position, self._tokens.bias)
+        hidden = self._advance(torch.cat([rows, embeddings], 1), Span.cat([slot, span]))
+        return hidden[:, rows.shape[1] :]
+
+    def step(self, token: Tensor, place: int) -> Tensor:
+        """Read one more token ``(rows,)``, the response's ``place``-th; hidden states ``(rows, hidden_size)``."""
+        embeddings = self.backbone.embed(token[:, None], self.prompt.role)
+        return self._advance(embeddings, self._span(place, 1))[:, 0]
+
+    def _span(self, first: int, num: int) -> Span:
+        """The span of places ``first ..`` after the prompt, place 0 being the prompt's last token."""
+        start = self.prompt.start
+        places = torch.arange(first, first + num, device=start.order.device)
+        return Span(
+            start.position + places, start.order + places, torch.zeros_like(start.order).expand(-1, num)
+        )
+
+    def _advance(self, embeddings: Tensor, span: Span) -> Tensor:
+        self._read = Span.cat([self._read, span])
+        return self.backbone.run(self.prompt.role, embeddings, span, self._read, self._cache)

@@ -1,0 +1,54 @@
+"""From hidden states of a sequence to one vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Pooling(nn.Module, ABC):
+    """``(B, T, H)`` hidden states and ``(B, T)`` mask to ``(B, H)``."""
+
+    @abstractmethod
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor: ...
+
+
+class MeanPooling(Pooling):
+    """The mean over the tokens."""
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        weight = mask.to(hidden.dtype)[..., None]
+        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+class LastPooling(Pooling):
+    """The last token."""
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        last = mask.shape[1] - 1 - mask.long().flip(-1).argmax(-1)  # (B,)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+class AttentionPooling(Pooling):
+    """A learned softmax over the tokens, the mean at the start [Yang et al. 2016, eq. 6]."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        score = hidden.to(self.query.dtype) @ self.query / hidden.shape[-1] ** 0.5  # (B, T)
+        weight = score.masked_fill(~mask, -torch.inf).softmax(-1).to(hidden.dtype)
+        return (hidden * weight[..., None]).sum(1)
+
+
+def make_pooling(kind: str, hidden_size: int) -> Pooling:
+    """The pooling named ``mean``, ``last`` or ``attention``."""
+    if kind == "attention":
+        return AttentionPooling(hidden_size)
+    stateless = {"mean": MeanPooling, "last": LastPooling}
+    if kind not in stateless:
+        raise ValueError(f"pooling must be mean, last or attention, got {kind}")
+    return stateless[kind]()

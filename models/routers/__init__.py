@@ -1,0 +1,8 @@
+"""p(z|x), the choice of strategy; one form a file."""
+
+from .pooled import PooledRouter
+from .prior import LearnedPrior, UniformPrior
+from .router import Router
+from .token import TokenRouter
+
+__all__ = ["LearnedPrior", "PooledRouter", "Router", "TokenRouter", "UniformPrior"]

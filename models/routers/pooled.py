@@ -1,0 +1,27 @@
+"""A head on the prompt's pooled hidden state."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..backbone import Backbone
+from ..batch import Batch
+from ..latents import Latent
+from ..reader import Reader
+from .router import Router
+
+
+class PooledRouter(Router):
+    """``p(z|x) = law(head(pool(hidden states of x)))``; the latent's reference law at the start.
+
+    Args:
+        pooling: ``mean``, ``last`` or ``attention``.
+        width: of the head's hidden layer; 0 for a linear head.
+    """
+
+    def __init__(self, backbone: Backbone, latent: Latent, pooling: str = "last", width: int = 0) -> None:
+        super().__init__(backbone, latent)
+        self.reader = Reader(backbone, "router", latent.num_parameters, pooling, width, response=False)
+
+    def parameters_of(self, batch: Batch) -> Tensor:
+        return self.reader(batch)

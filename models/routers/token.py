@@ -1,0 +1,35 @@
+"""The router as the LM's own next-token law over strategy tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone import Backbone
+from ..batch import Batch
+from ..latents import Categorical, Latent
+from .router import Router
+
+
+class TokenRouter(Router):
+    """``p(z=k|x)`` proportional to ``exp(h(x) . e_k)``: the decoder's next-token law after x over K new tokens.
+
+    The shared-parameter form: the network is the decoder's (its adapter included), and only the K rows are
+    new.
+
+    Raises:
+        ValueError: a latent that is not categorical.
+    """
+
+    def __init__(self, backbone: Backbone, latent: Latent) -> None:
+        super().__init__(backbone, latent)
+        if not isinstance(latent, Categorical):
+            raise ValueError(
+                f"router token: a next-token law needs a categorical latent, got {type(latent).__name__}; "
+                "use router=pooled"
+            )
+        self.rows = nn.Parameter(torch.zeros(latent.K, backbone.hidden_size))
+
+    def parameters_of(self, batch: Batch) -> Tensor:
+        hidden = self.backbone.hidden("decoder", batch.prompt, batch.prompt_mask)[:, -1]
+        return hidden.to(self.rows.dtype) @ self.rows.T

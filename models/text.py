@@ -1,0 +1,69 @@
+"""Between text and token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .backbone import Backbone
+from .batch import Example
+
+
+def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Example:
+    """Token ids of a prompt, with the special tokens its tokenizer begins a text with, and of a response with EOS.
+
+    Raises:
+        ValueError: a prompt or a response without any token.
+    """
+    tokenizer = backbone.tokenizer
+    ids = tuple(tokenizer(prompt)["input_ids"])
+    if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
+        ids = ids[:-1]
+    if not prompt.strip() or not ids:
+        raise ValueError("empty prompt: expected at least one token of text to condition on")
+    if response is None:
+        return Example(ids)
+    if not response.strip():
+        raise ValueError(
+            f"empty response to the prompt {shorten(prompt)!r}: expected at least one token of text"
+        )
+    return Example(ids, (*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id))
+
+
+def decode(backbone: Backbone, ids: Iterable[int]) -> str:
+    """Text of token ids, up to the first end token, without special tokens."""
+    kept: list[int] = []
+    for token in ids:
+        if token in backbone.eos_ids:
+            break
+        kept.append(int(token))
+    return backbone.tokenizer.decode(kept, skip_special_tokens=True)
+
+
+def trim(backbone: Backbone, ids: Iterable[int]) -> tuple[int, ...]:
+    """Token ids up to and including the first end token."""
+    kept: list[int] = []
+    for token in ids:
+        kept.append(int(token))
+        if token in backbone.eos_ids:
+            break
+    return tuple(kept)
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """The head of a text, for messages."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def check_length(backbone: Backbone, example: Example, reserve: int = 0) -> None:
+    """Refuse an example longer than the context, ``reserve`` tokens being kept for what is sampled.
+
+    Raises:
+        ValueError: too long.
+    """
+    length = len(example.prompt) + len(example.response) + reserve
+    if length > backbone.context:
+        raise ValueError(
+            f"{len(example.prompt)} prompt tokens and {len(example.response) + reserve} response tokens exceed the "
+            f"context of {backbone.context} tokens of {backbone.name}; shorten them, set data.truncate=true or "
+            "lower max_new_tokens"
+        )

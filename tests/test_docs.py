@@ -1,0 +1,212 @@
+"""What the documents say is so: figures, commands, files and links."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stratagem.inference.objectives
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from stratagem.guides import AmortizedGuide
+from stratagem.inference.commands import main
+from stratagem.inference.data import TaskData
+from stratagem.inference.evaluation import evaluate
+from stratagem.models import (
+    Categorical,
+    KeyValuePrefix,
+    Latent,
+    LatentLM,
+    Normal,
+    PooledRouter,
+    load_backbone,
+)
+from stratagem.models.backbone import base_path
+from stratagem.tasks import Sorting
+
+from .fit_fixtures import own_logging
+
+ROOT = Path(__file__).parents[1]
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+SMALL = ["fit.steps=2", "fit.eval_every=2", "fit.batch_size=4", "fit.progress=false", "device=cpu"]
+SMALL_TASK = ["data.num_train=16", "data.num_test=8"]
+
+BLOCK = re.compile(
+    r"(?:<!-- (?P<key>\w+): (?P<name>.+?) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```", re.DOTALL
+)
+
+
+def blocks(path: Path) -> list[re.Match[str]]:
+    return list(BLOCK.finditer(path.read_text()))
+
+
+def written_files(path: Path) -> dict[str, str]:
+    """The files that a document shows in full, by name."""
+    return {block["name"]: block["body"] for block in blocks(path) if block["key"] == "file"}
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of each ``stratagem`` command of a document, the last of a chain included."""
+    found = []
+    for block in blocks(path):
+        for line in block["body"].splitlines() if block["language"] == "sh" else ():
+            words = [word for word in shlex.split(line.split("&&")[-1]) if not word.startswith("PYTHONPATH=")]
+            if words and Path(words[0]).name == "stratagem":
+                found.append(words[1:])
+    return found
+
+
+COMMANDS = [(path, words) for path in DOCUMENTS for words in commands(path)]
+
+
+def documented() -> dict[str, re.Pattern[str]]:
+    """Names of figures in docs/evaluation.md, each with the pattern of the names it stands for."""
+    names = {}
+    for line in (ROOT / "docs" / "evaluation.md").read_text().splitlines():
+        row = re.match(r"\| `(?P<name>[^`]+)` \| (?P<error>±?) ?\| (?P<also>[^|]*)\|", line)
+        if row is None:
+            continue
+        for ending in ("", *re.findall(r"`(\w+)`", row["also"])):
+            for error in ("", "_se") if row["error"] else ("",):
+                name = f"{row['name']}{ending}{error}"
+                names[name] = re.compile(re.sub("<k>", "[0-9]+", re.sub("<site>", "[a-z]+", re.escape(name))))
+    return names
+
+
+@pytest.fixture(scope="module")
+def produced(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Every name that an evaluation gives, with one latent, two latents, and a continuous one."""
+    data = TaskData(Sorting(), num_train=8, num_test=24)
+    backbone = load_backbone("bundled:sorting")
+    cases: list[dict[str, Latent]] = [
+        {"z": Categorical(2)},
+        {"z": Categorical(2), "w": Categorical(2)},
+        {"z": Normal(2)},
+    ]
+    names: set[str] = set()
+    for case, latents in enumerate(cases):
+        torch.manual_seed(0)
+        model = LatentLM(backbone, latents, PooledRouter, KeyValuePrefix)
+        folder = tmp_path_factory.mktemp("cache") / str(case)
+        names |= set(evaluate(model, AmortizedGuide(model), data, 0, folder).figures)
+    return names
+
+
+def test_every_figure_is_documented(produced: set[str]) -> None:
+    patterns = documented().values()
+    assert [name for name in produced if not any(p.fullmatch(name) for p in patterns)] == []
+
+
+def test_every_documented_figure_exists(produced: set[str]) -> None:
+    patterns = documented()
+    assert patterns
+    assert [name for name, p in patterns.items() if not any(p.fullmatch(n) for n in produced)] == []
+
+
+@pytest.mark.parametrize(("path", "words"), COMMANDS, ids=[f"{p.name}-{' '.join(w)}" for p, w in COMMANDS])
+def test_every_command_composes(path: Path, words: list[str], tmp_path: Path) -> None:
+    for name, content in written_files(path).items():
+        write(tmp_path / name, content)
+    command, *rest = words
+    folders = [word.split("=", 1)[1] for word in rest if word.startswith("--config-dir=")]
+    overrides = [
+        word.split(",")[0] if "--multirun" in rest else word for word in rest if not word.startswith("--")
+    ]
+    overrides += [f"hydra.searchpath=[file://{tmp_path / folder}]" for folder in folders]
+    with initialize_config_module("stratagem.configs", version_base="1.3"):
+        assert compose(command, overrides)
+
+
+def write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files that the README speaks of, to run its commands in."""
+    shutil.copytree(base_path("bundled:sorting"), tmp_path / "path/to/lm")
+    task = Sorting()
+    prompts = task.prompts(12, "train", 0)
+    write(tmp_path / "prompts.txt", "".join(f"{prompt}\n" for prompt in prompts))
+    rows = [f"{prompt},{task.trace(prompt, 'merge', ';')}\n" for prompt in prompts]
+    write(tmp_path / "pairs.csv", "".join(["question,answer\n", *rows]))
+    for name, content in written_files(ROOT / "README.md").items():
+        write(tmp_path / name, content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stratagem"])
+    with own_logging():
+        yield tmp_path
+    sys.modules.pop("program", None)
+
+
+def test_the_tour_of_the_readme_runs(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command in its order, the fits made small, then the script."""
+    for command, *rest in commands(ROOT / "README.md"):
+        words = [command, *rest]
+        if command == "fit":
+            words += SMALL + ([] if any(word.startswith("data=") for word in rest) else SMALL_TASK)
+        try:
+            main(words)
+        except SystemExit as stop:
+            pytest.fail(f"stratagem {' '.join(words)} ended with {stop.code}: {capsys.readouterr()}")
+    assert (desk / "pairs.inferred.csv").is_file()
+    assert len(list((desk / "runs/seeds").glob("*/evaluation.json"))) == 3
+    capsys.readouterr()
+    runpy.run_path(str(desk / "steer.py"))
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_run_folder_is_as_told(desk: Path) -> None:
+    told = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    names = {name.rstrip("/") for cell in told for name in re.findall(r"`([^`]+)`", cell)}
+    main(["fit", "run=runs/first", *SMALL, *SMALL_TASK])
+    assert {path.name for path in (desk / "runs/first").iterdir()} == names
+
+
+def test_an_objective_is_added_as_told(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file, one YAML, one export."""
+    (module, source), (config, yaml) = written_files(ROOT / "CONTRIBUTING.md").items()
+    write(desk / module, source)
+    write(desk / config, yaml)
+    name = "stratagem." + module.removesuffix(".py").replace("/", ".")
+    spec = importlib.util.spec_from_file_location(name, desk / module)
+    assert spec is not None
+    assert spec.loader is not None
+    added = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(added)
+    target = OmegaConf.load(desk / config).objective._target_.rpartition(".")[2]
+    assert not hasattr(stratagem.inference.objectives, target)
+    monkeypatch.setattr(stratagem.inference.objectives, target, getattr(added, target), raising=False)
+    choice = f"inference={Path(config).stem}"
+    main(["fit", "--config-dir=configs", choice, "run=runs/added", *SMALL, *SMALL_TASK])
+    assert (desk / "runs/added/evaluation.json").is_file()
+    objective: Any = instantiate(OmegaConf.load(desk / config)).objective
+    assert isinstance(objective, stratagem.inference.objectives.Objective)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose)
+    broken = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert broken == []
+
+
+def test_the_readme_marks_what_ci_runs() -> None:
+    marked = {block["name"]: block["body"] for block in blocks(ROOT / "README.md") if block["key"] == "ci"}
+    assert sorted(marked) == ["main job", "tests"]
+    assert all(body.count("\n") == 1 for body in marked.values())

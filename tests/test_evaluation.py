@@ -1,0 +1,591 @@
+"""The figures of an evaluation on cases whose answer is known, and the file of posteriors."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+from stratagem.guides import AmortizedGuide
+from stratagem.inference.data import TaskData
+from stratagem.inference.dataset import Dataset
+from stratagem.inference.evaluation import Posteriors, evaluate, posteriors
+from stratagem.inference.evaluation.fidelity import fidelity
+from stratagem.inference.evaluation.meaning import alignment, output_figures, posterior_figures, telling
+from stratagem.inference.evaluation.skill import skill
+from stratagem.inference.evaluation.statistics import mean_se, ratio_se
+from stratagem.inference.evaluation.use import use
+from stratagem.inference.posterior_file import DRAWS, to_inference_data, write_posterior
+from stratagem.models import (
+    Backbone,
+    Batch,
+    Categorical,
+    Example,
+    KeyValuePrefix,
+    Latent,
+    LatentLM,
+    LearnedPrior,
+    Normal,
+    PooledRouter,
+    UniformPrior,
+)
+from stratagem.models.generation import generate
+from stratagem.tasks import Sorting
+from torch import Tensor, nn
+
+from .fit_fixtures import tiny_backbone, tiny_data
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    import arviz as az
+
+TASK = Sorting()
+S = len(TASK.strategies)
+RNG = random.Random(0)
+
+every_prompt = TASK.prompts(300, "test", 0)
+TELLING = [p for p, row in zip(every_prompt, telling(TASK, every_prompt), strict=True) if row.all()][:120]
+MUTE = [p for p, row in zip(every_prompt, telling(TASK, every_prompt), strict=True) if not row.any()]
+
+
+def traces(choice: Any, prompts: list[str] = TELLING) -> list[list[str]]:
+    """Outputs of latents that follow strategy ``choice[k]``, or ``choice(k, n)``, with any nuisance."""
+    ks = range(len(choice)) if not callable(choice) else range(S)
+    pick = choice if callable(choice) else lambda k, n: choice[k]  # noqa: ARG005
+    return [
+        [
+            TASK.trace(p, TASK.strategies[pick(k, n)], RNG.choice(TASK.nuisances))
+            for n, p in enumerate(prompts)
+        ]
+        for k in ks
+    ]
+
+
+def figures_of(outputs: list[list[str]], usage: Any = None, prompts: list[str] = TELLING) -> dict[str, float]:
+    weights = np.ones(len(outputs)) if usage is None else np.array(usage)
+    found = output_figures(TASK, prompts, outputs, weights / weights.sum(), "")
+    return {name.removeprefix("meaning/"): value for name, value in found.items()}
+
+
+def test_there_are_prompts_of_either_kind() -> None:
+    assert len(TELLING) == 120
+    assert MUTE
+    assert all(len({TASK.trace(p, s, ";") for s in TASK.strategies}) < S for p in MUTE)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1)])
+def test_one_latent_a_strategy_is_perfect_whatever_its_number(order: tuple[int, ...]) -> None:
+    found = figures_of(traces(order))
+    assert (found["alignment"], found["purity"], found["coverage"]) == (1, 1, 1)
+    assert found["per_prompt_gap"] == 0
+    assert found["alignment_se"] == 0
+
+
+def test_labels_that_change_from_prompt_to_prompt_show_in_the_gap() -> None:
+    found = figures_of(traces(lambda k, n: (k + n) % S))
+    assert found["alignment"] == pytest.approx(1 / S)
+    assert found["purity"] == pytest.approx(1 / S)
+    assert found["coverage"] == 1
+    assert found["per_prompt_gap"] == pytest.approx(1 - 1 / S)
+
+
+def test_a_strategy_without_a_latent_counts_nothing() -> None:
+    found = figures_of(traces((3, 1)))
+    assert (found["alignment"], found["purity"], found["coverage"]) == (0.5, 1, 0.5)
+    assert found["per_prompt_gap"] == 0
+
+
+def test_a_latent_without_a_strategy_takes_nothing_from_the_alignment() -> None:
+    mixed = traces(lambda k, n: (k + n) % S)[0]
+    outputs = [*traces((0, 1, 2, 3)), mixed, mixed]
+    found = figures_of(outputs)
+    assert found["alignment"] == 1
+    assert found["purity"] == pytest.approx((4 + 2 / S) / 6)
+    assert figures_of(outputs, usage=[1, 1, 1, 1, 0, 0])["purity"] == 1
+    assert figures_of(outputs, usage=[0, 0, 0, 0, 1, 1])["purity"] == pytest.approx(1 / S)
+
+
+def test_the_matching_is_the_best_and_not_the_greedy_one() -> None:
+    assert alignment(np.array([[0.9, 0.8], [0.8, 0.0]])) == pytest.approx(0.8)
+
+
+def test_prompts_that_cannot_tell_strategies_apart_do_not_count() -> None:
+    outputs = [row + ["0 0 0"] * len(MUTE) for row in traces((0, 1, 2, 3))]
+    assert figures_of(outputs, prompts=TELLING + MUTE) == figures_of(traces((0, 1, 2, 3)))
+
+
+def test_nonsense_follows_nothing() -> None:
+    found = figures_of([["0 0 0"] * len(TELLING)] * S)
+    assert set(found.values()) == {0.0}
+
+
+def test_chance_lies_between_one_over_s_and_a_half() -> None:
+    """Outputs that do not depend on z: each column of A is the strategies' own frequency, up to noise."""
+    outputs = traces(lambda k, n: RNG.randrange(S))  # noqa: ARG005
+    found = figures_of(outputs)
+    error = math.sqrt(0.25 * 0.75 / len(TELLING))
+    assert abs(found["purity"] - 1 / S) < 1 / S
+    assert 1 / S - 4 * error < found["alignment"] < 1 / S + 4 * error
+    assert found["per_prompt_gap"] > 0.3
+
+
+def test_the_error_of_the_alignment_is_its_spread_over_samples_of_prompts() -> None:
+    rng = np.random.default_rng(0)
+    values, errors = [], []
+    for _ in range(100):
+        wrong = rng.random((S, len(TELLING))) < 0.2
+        outputs = [
+            ["0 0 0" if wrong[k, n] else text for n, text in enumerate(row)]
+            for k, row in enumerate(traces((0, 1, 2, 3)))
+        ]
+        found = figures_of(outputs)
+        values.append(found["alignment"])
+        errors.append(found["alignment_se"])
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
+
+
+def labelled(num: int = 200) -> tuple[list[str], list[str], list[int], list[int]]:
+    """Prompts, responses, and the numbers of their strategies and nuisances, independent of each other."""
+    rng = random.Random(1)
+    prompts = [rng.choice(TELLING) for _ in range(num)]
+    strategies = [rng.randrange(S) for _ in prompts]
+    nuisances = [rng.randrange(2) for _ in prompts]
+    responses = [
+        TASK.trace(p, TASK.strategies[s], TASK.nuisances[n])
+        for p, s, n in zip(prompts, strategies, nuisances, strict=True)
+    ]
+    return prompts, responses, strategies, nuisances
+
+
+def certain(labels: list[int], K: int) -> Tensor:
+    return nn.functional.one_hot(torch.tensor(labels), K).float()
+
+
+def posterior_of(labels: list[int], K: int) -> dict[str, float]:
+    prompts, responses, _, _ = labelled()
+    found = posterior_figures(TASK, prompts, responses, certain(labels, K))
+    return {name.removeprefix("meaning/"): value for name, value in found.items()}
+
+
+def test_a_posterior_that_knows_the_strategy() -> None:
+    _, _, strategies, _ = labelled()
+    for labels, K in ((strategies, S), ([3 - s for s in strategies], S), ([s + 2 for s in strategies], 7)):
+        found = posterior_of(labels, K)
+        assert found["posterior_accuracy"] == 1
+        assert found["ami"] == pytest.approx(1)
+        assert found["ari"] == pytest.approx(1)
+        assert abs(found["nuisance_ami"]) < 0.03
+
+
+def test_a_posterior_that_knows_nothing_has_none_even_with_many_latents() -> None:
+    _, _, strategies, _ = labelled()
+    rng = random.Random(2)
+    labels = [rng.randrange(24) for _ in strategies]
+    found = posterior_of(labels, 24)
+    assert abs(found["ami"]) < 0.05
+    assert abs(found["ari"]) < 0.05
+    assert abs(found["nuisance_ami"]) < 0.05
+    assert normalized_mutual_info_score(strategies, labels) > 0.08, "which is why it is adjusted for chance"
+
+
+def test_a_posterior_that_follows_the_nuisance() -> None:
+    _, _, _, nuisances = labelled()
+    found = posterior_of(nuisances, S)
+    assert found["nuisance_ami"] == pytest.approx(1)
+    assert abs(found["ami"]) < 0.05
+
+
+def test_a_constant_tells_nothing_even_of_a_constant() -> None:
+    """Two labellings that are each all the same agree perfectly, and share no information."""
+    prompts, responses, strategies, nuisances = labelled()
+    alike = [n for n, (s, m) in enumerate(zip(strategies, nuisances, strict=True)) if (s, m) == (0, 0)]
+    found = posterior_figures(
+        TASK, [prompts[n] for n in alike], [responses[n] for n in alike], certain([1] * len(alike), S)
+    )
+    assert (found["meaning/ami"], found["meaning/nuisance_ami"]) == (0, 0)
+
+
+def test_responses_that_follow_none_or_several_do_not_count() -> None:
+    prompts, responses, strategies, _ = labelled()
+    mute = next(p for p in MUTE if len(TASK.strategies_of(p, TASK.trace(p, "bubble", ";"))) > 1)
+    more = posterior_figures(
+        TASK,
+        [*prompts, mute, prompts[0]],
+        [*responses, TASK.trace(mute, "bubble", ";"), "0 0"],
+        certain([*strategies, 0, 1], S),
+    )
+    assert more["meaning/posterior_accuracy"] == 1
+    none = posterior_figures(TASK, prompts[:2], ["0 0", "1 1"], certain([0, 1], S))
+    assert none == {}
+
+
+def test_skill_by_hand() -> None:
+    prompts = TELLING[:4]
+    right, wrong = traces((0,), prompts)[0], ["0 0 0"] * 4
+    forced = [right, wrong, right[:2] + wrong[:2]]
+    found = skill(TASK, prompts, right[:3] + wrong[:1], right, forced, [0.6, 0.001, 0.399])
+    assert found["skill/accuracy"] == 0.75
+    assert found["skill/accuracy_se"] == pytest.approx(0.25)
+    assert found["skill/accuracy_base"] == 1
+    assert [found[f"skill/accuracy_forced/{k}"] for k in range(3)] == [1, 0, 0.5]
+    assert found["skill/accuracy_forced_min"] == 0.5, "a strategy that is not in use has no say"
+
+
+def test_standard_errors_are_those_of_a_bootstrap() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    bottom = torch.randint(1, 20, (300,), generator=numbers).double()
+    top = 0.3 * bottom + torch.randn(300, generator=numbers).double() * bottom.sqrt()
+    again = torch.randint(300, (4000, 300), generator=numbers)
+    means, ratios = top[again].mean(1), top[again].mean(1) / bottom[again].mean(1)
+    assert mean_se(top) == pytest.approx((float(top.mean()), float(means.std())), rel=0.05)
+    assert ratio_se(top, bottom) == pytest.approx(
+        (float(top.sum() / bottom.sum()), float(ratios.std())), rel=0.05
+    )
+    assert mean_se([2.0]) == (2.0, 0.0)
+
+
+def latent_lm(
+    latents: Mapping[str, Latent] | None = None, router: Any = PooledRouter, init_scale: float = 1.0
+) -> tuple[LatentLM, AmortizedGuide]:
+    """A model and a guide, away from their start."""
+    torch.manual_seed(1)
+    entry = partial(KeyValuePrefix, length=2, init_scale=init_scale)
+    model = LatentLM(tiny_backbone(), latents or {"z": Categorical(3)}, router, entry)
+    guide = AmortizedGuide(model)
+    with torch.no_grad():
+        for name, weight in nn.ModuleDict({"model": model, "guide": guide}).named_parameters():
+            if weight.requires_grad and "conditionings" not in name:
+                weight.normal_(0, 0.05)
+    return model, guide
+
+
+def test_strength_0_is_the_base_to_the_last_digits() -> None:
+    model, guide = latent_lm()
+    data = tiny_data(model.backbone, 20)
+    touched = fidelity(posteriors(model, guide, data, 8))
+    assert touched["fidelity/kl_per_token"] > 0.01
+    model.set_strength(0)
+    seen = posteriors(model, guide, data, 8)
+    found = fidelity(seen) | use(seen)
+    assert abs(found["fidelity/kl_per_token"]) < 1e-6
+    assert abs(found["fidelity/kl_per_sequence"]) < 1e-6
+    assert found["fidelity/exact"] == 1
+    assert abs(found["use/mutual_information"]) < 1e-6
+    assert found["use/verdict"] == 0
+
+
+def test_strategies_that_are_all_the_same_are_a_collapse() -> None:
+    model, guide = latent_lm()
+    with torch.no_grad():
+        weight = model.conditionings["z"].weight
+        weight.copy_(weight[:1].expand_as(weight))
+    found = use(posteriors(model, guide, tiny_data(model.backbone, 20), 8))
+    assert abs(found["use/mutual_information"]) < 1e-6
+    assert found["use/verdict"] == 0
+
+
+class Separated(nn.Module):
+    """``z`` uniform over K values and the response's only token says which; the base is the mixture."""
+
+    latents: Mapping[str, Latent]
+
+    def __init__(self, K: int) -> None:
+        super().__init__()
+        self.K, self.latents = K, {"z": Categorical(K)}
+        self.backbone = nn.Linear(1, 1)
+        self.backbone.device = torch.device("cpu")
+
+    def base(self, batch: Batch) -> dist.TorchDistribution:
+        return dist.Categorical(torch.full((len(batch), 1, self.K), 1 / self.K)).to_event(1)
+
+    def forward(self, batch: Batch) -> None:
+        with pyro.plate("data", len(batch), dim=-1):
+            z = pyro.sample("z", dist.Categorical(torch.full((len(batch), self.K), 1 / self.K)))
+            law = dist.Categorical(nn.functional.one_hot(z, self.K).double()[..., None, :]).to_event(1)
+            pyro.sample("y", law, obs=batch.response)
+
+
+class Read(nn.Module):
+    """The guide that reads the token."""
+
+    def __init__(self, K: int) -> None:
+        super().__init__()
+        self.K = K
+
+    def forward(self, batch: Batch) -> None:
+        assert batch.response is not None
+        with pyro.plate("data", len(batch), dim=-1):
+            pyro.sample("z", dist.Categorical(certain(batch.response[:, 0].tolist(), self.K)))
+
+
+@pytest.mark.parametrize("K", [2, 5])
+def test_strategies_that_never_meet_share_log_k(K: int) -> None:
+    examples = [Example((0,), (k,)) for k in range(K)] * 3
+    data = Dataset(examples, ["p"] * len(examples), ["r"] * len(examples), 0)
+    seen = posteriors(Separated(K), Read(K), data, 4)
+    found = use(seen) | fidelity(seen)
+    assert found["use/mutual_information"] == pytest.approx(math.log(K), abs=1e-5)
+    assert found["use/ceiling"] == pytest.approx(math.log(K), abs=1e-5)
+    assert found["use/verdict"] == 2
+    assert found["use/usage"] == pytest.approx(K, abs=1e-4)
+    assert [found[f"use/usage/{k}"] for k in range(K)] == pytest.approx([1 / K] * K)
+    assert found["use/kl_router"] == pytest.approx(math.log(K), abs=1e-5)
+    assert found["use/posterior_gap"] == pytest.approx(0, abs=1e-5)
+    assert found["fidelity/kl_per_sequence"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("information", "verdict"),
+    [([1.0] * 8, 2), ([0.69] * 8, 1), ([0.06] * 8, 0), ([4.0] + [0.0] * 7, 0), ([0.0] * 8, 0)],
+    ids=["used", "weak", "below the least share", "within its error", "nothing"],
+)
+def test_the_verdict_is_by_share_of_the_ceiling(information: list[float], verdict: int) -> None:
+    """Of a ceiling of log 4 = 1.386: used from a half, weak from a twentieth if it is beyond its error."""
+    entropy = torch.full((8,), math.log(4))
+    values = torch.tensor(information)
+    seen = Posteriors(
+        True, -3 * torch.ones(8), -3 * torch.ones(8), values, values, torch.ones(8), router_entropy=entropy
+    )
+    assert use(seen)["use/verdict"] == verdict
+    responses = replace(seen, log_base=torch.full((8,), -0.5))
+    assert use(responses)["use/ceiling"] == 0.5, "z cannot tell more than there is to tell"
+
+
+def test_fidelity_per_token_weighs_sequences_by_their_length() -> None:
+    gap, lengths = torch.tensor([2.0, 0.0]), torch.tensor([8, 2])
+    seen = Posteriors(True, gap - 5, torch.full((2,), -5.0), gap, gap, lengths)
+    found = fidelity(seen)
+    assert found["fidelity/kl_per_token"] == pytest.approx(0.2)
+    assert found["fidelity/kl_per_sequence"] == pytest.approx(1.0)
+
+
+def quadrature(model: LatentLM, data: Dataset, num: int = 801) -> Tensor:
+    """``log p(y|x)`` of a model with one standard normal latent of dimension 1, on a grid, ``(N,)``."""
+    grid = torch.linspace(-6, 6, num)
+    batch = data.batch(range(len(data)))
+    with torch.no_grad():
+        log_lik = model.decoder(batch, {"z": grid[:, None, None]}).log_prob(batch.response)
+    log_prior = dist.Normal(0.0, 1.0).log_prob(grid) + math.log(12 / (num - 1))
+    return (log_lik + log_prior[:, None]).logsumexp(0)
+
+
+def test_importance_weighted_fidelity_is_above_the_truth_and_comes_down_to_it() -> None:
+    model, guide = latent_lm({"z": Normal(1)}, UniformPrior, init_scale=2.0)
+    data = tiny_data(model.backbone, 6)
+    log_base = posteriors(model, guide, data, 8, 1).log_base
+    truth = float((log_base - quadrature(model, data)).mean())
+    means, errors = [], []
+    for particles in (1, 8, 64):
+        torch.manual_seed(0)
+        runs = [posteriors(model, guide, data, 8, particles) for _ in range(60)]
+        gaps = [fidelity(seen)["fidelity/kl_per_sequence"] for seen in runs]
+        assert all(fidelity(seen)["fidelity/exact"] == 0 for seen in runs)
+        mean, error = mean_se(gaps)
+        means.append(mean)
+        errors.append(error)
+    # 4 standard errors on three means: a false alarm once in 5000 seeds, of which this is one.
+    assert all(mean > truth - 4 * error for mean, error in zip(means, errors, strict=True))
+    assert means[0] > truth + 4 * errors[0], "with one particle the bound is loose"
+    assert means[0] > means[1] > means[2]
+    assert means[2] == pytest.approx(truth, abs=0.05)
+
+
+LATENTS: dict[str, dict[str, Latent]] = {
+    "categorical": {"z": Categorical(3)},
+    "two": {"a": Categorical(3), "b": Categorical(2)},
+    "normal": {"z": Normal(2)},
+    "mixed": {"z": Categorical(3), "style": Normal(2)},
+}
+
+
+def read(path: Path) -> Any:
+    found = az.from_netcdf(str(path))
+    found.load()
+    found.close()
+    return found
+
+
+@dataclass
+class Written:
+    """A posterior file as it is read again, and what it was made of."""
+
+    found: Any
+    seen: Posteriors
+    data: Dataset
+    latents: Mapping[str, Latent]
+
+    @property
+    def exact(self) -> bool:
+        return all(isinstance(latent, Categorical) for latent in self.latents.values())
+
+    @property
+    def normal(self) -> str:
+        return next(name for name, latent in self.latents.items() if isinstance(latent, Normal))
+
+
+@pytest.fixture
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Written:
+    latents = LATENTS[request.param]
+    model, guide = latent_lm(latents)
+    data = tiny_data(model.backbone, 12)
+    seen = posteriors(model, guide, data, 8)
+    path = tmp_path / "posterior.nc"
+    write_posterior(path, to_inference_data(seen, data, list(latents), {"base": "tiny"}))
+    return Written(read(path), seen, data, latents)
+
+
+every_kind = pytest.mark.parametrize("written", sorted(LATENTS), indirect=True)
+exact_kinds = pytest.mark.parametrize("written", ["categorical", "two"], indirect=True)
+sampled_kinds = pytest.mark.parametrize("written", ["normal", "mixed"], indirect=True)
+
+
+@every_kind
+def test_the_posterior_file_has_its_groups_with_named_coordinates(written: Written) -> None:
+    found, data = written.found, written.data
+    groups = {"posterior", "log_likelihood", "observed_data", "constant_data", "sample_stats"}
+    assert set(found.groups()) == groups | ({"prior"} if written.exact else set())
+    assert list(found.constant_data["prompt"].values) == data.prompts
+    assert list(found.observed_data["response"].values) == data.responses
+    assert found.constant_data["length"].values.tolist() == written.seen.lengths.tolist()
+    named = [("log_likelihood", "y"), ("sample_stats", "log_p_base"), ("observed_data", "response")]
+    for group, name in named:
+        assert found[group][name].dims[-1] == "datum"
+        assert found[group]["datum"].values.tolist() == list(range(12))
+    assert found.attrs["base"] == "tiny"
+    assert found.attrs["sites"] == ",".join(written.latents)
+    np.testing.assert_array_equal(found.log_likelihood["y"].values[0, 0], written.seen.log_marginal.numpy())
+
+
+@exact_kinds
+def test_the_probabilities_of_strategies_are_in_the_file(written: Written) -> None:
+    found, seen = written.found, written.seen
+    assert seen.posterior is not None
+    assert seen.router is not None
+    p = found.posterior["z_probability"]
+    assert p.dims == ("chain", "draw", "datum", "strategy")
+    assert p.shape == (1, DRAWS, *seen.posterior.shape)
+    for value in (p, found.posterior["z_probability_guide"], found.prior["z_probability"]):
+        np.testing.assert_allclose(value.sum("strategy").values, 1, atol=1e-5)
+    np.testing.assert_array_equal(p.values[0, 0], seen.posterior.numpy())
+    np.testing.assert_array_equal(found.prior["z_probability"].values[0, 0], seen.router.numpy())
+    z, law = found.posterior["z"].values[0], seen.posterior.numpy()  # (draws, N), (N, P)
+    share = np.stack([(z == k).mean(0) for k in range(law.shape[1])], 1)
+    # 4.5 standard errors on 108 shares: a false alarm once in 1300 seeds, of which this is one.
+    assert (np.abs(share - law) <= 4.5 * np.sqrt(law * (1 - law) / DRAWS) + 1e-6).all()
+
+
+@sampled_kinds
+def test_the_draws_of_the_guide_are_in_the_file(written: Written) -> None:
+    found, seen = written.found, written.seen
+    assert seen.draws is not None
+    assert set(found.posterior.data_vars) == set(written.latents)
+    for name, draws in seen.draws.items():
+        np.testing.assert_array_equal(found.posterior[name].values[0], draws.numpy())
+        assert found.posterior[name].dims[:3] == ("chain", "draw", "datum")
+    assert seen.log_weight is not None
+    np.testing.assert_array_equal(found.sample_stats["log_weight"].values[0], seen.log_weight.numpy())
+
+
+@every_kind
+def test_arviz_sums_it_up(written: Written) -> None:
+    table = az.summary(written.found, kind="stats")
+    if written.exact:
+        assert written.seen.posterior is not None
+        name, expected = "z_probability[0, 0]", written.seen.posterior[0, 0]
+    else:
+        assert written.seen.draws is not None
+        name, expected = f"{written.normal}[0, 0]", written.seen.draws[written.normal].mean(0)[0, 0]
+    assert table.loc[name, "mean"] == pytest.approx(float(expected), abs=2e-3)
+
+
+def test_a_posterior_file_replaces_the_one_before(tmp_path: Path) -> None:
+    model, guide = latent_lm()
+    path = tmp_path / "posterior.nc"
+    for num in (5, 7):
+        data = tiny_data(model.backbone, num)
+        seen = posteriors(model, guide, data, 8)
+        write_posterior(path, to_inference_data(seen, data, ["z"], {}))
+    assert read(path).posterior.sizes["datum"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["posterior.nc"]
+
+
+def test_joint_strategies_have_one_order_everywhere() -> None:
+    """Of posteriors, of forced outputs and in the file, the first latent changes fastest."""
+    model, guide = latent_lm(LATENTS["two"])
+    data = tiny_data(model.backbone, 4)
+    seen = posteriors(model, guide, data, 8)
+    assert seen.router is not None
+    forced = generate(model, data.prompts, "all", max_new_tokens=1)
+    assert [g.z for g in forced[:6]] == [{"a": a, "b": b} for b in range(2) for a in range(3)]
+    router = torch.tensor([g.router for g in forced]).reshape(4, 6)
+    torch.testing.assert_close(router, seen.router, rtol=0, atol=1e-6)
+
+
+def task_backbone() -> Backbone:
+    return tiny_backbone(words=TASK.vocabulary)
+
+
+@pytest.mark.parametrize("kind", sorted(LATENTS))
+def test_an_evaluation_is_a_function_of_its_seed(kind: str, tmp_path: Path) -> None:
+    """Finite numbers by name, the same for the same seed, and the global generator left alone."""
+    torch.manual_seed(0)
+    model = LatentLM(task_backbone(), LATENTS[kind], LearnedPrior, KeyValuePrefix)
+    guide = AmortizedGuide(model)
+    data = TaskData(TASK, num_train=5, num_test=12, max_new_tokens=6)
+    found = []
+    for noise, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(100 + noise)
+        before = torch.get_rng_state()
+        found.append(evaluate(model, guide, data, seed, tmp_path, batch_size=5).figures)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+    figures = found[0]
+    assert all(math.isfinite(value) for value in figures.values())
+    assert json.loads(json.dumps(figures)) == figures
+    always = (
+        "fidelity/kl_per_token",
+        "fidelity/kl_per_token_se",
+        "fidelity/kl_per_sequence",
+        "fidelity/exact",
+    )
+    always += (
+        "use/mutual_information",
+        "use/ceiling",
+        "use/verdict",
+        "skill/accuracy",
+        "skill/accuracy_base",
+    )
+    exact = (
+        "use/usage",
+        "meaning/alignment",
+        "meaning/alignment_chance",
+        "meaning/purity",
+        "skill/accuracy_forced_min",
+    )
+    assert set(always) <= set(figures)
+    assert (set(exact) <= set(figures)) == (kind in ("categorical", "two"))
+    if kind in ("normal", "mixed"):
+        assert figures[f"use/active_units/{'style' if kind == 'mixed' else 'z'}"] in (0, 1, 2)
+        assert ("use/active_units/z" in figures) == (kind == "normal")
+
+
+def test_an_evaluation_takes_each_prompt_once_up_to_the_limit(tmp_path: Path) -> None:
+    model = LatentLM(task_backbone(), {"z": Categorical(2)}, UniformPrior, KeyValuePrefix)
+    data = TaskData(TASK, num_train=5, num_test=12, max_new_tokens=4)
+    found = evaluate(model, AmortizedGuide(model), data, 0, tmp_path, limit=7)
+    assert len(found.data) == len(set(found.data.prompts)) == 7
+    assert found.data.prompts == data.texts("test", 0).prompts[:7]
+    assert found.verdict in ("collapsed", "weak", "used")

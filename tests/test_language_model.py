@@ -1,0 +1,152 @@
+"""The LM as a distribution: its log-probabilities against plain HF forwards, and what counts as a token."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from stratagem.models import Backbone, Batch, LanguageModel, LatentLM, encode_prompt
+from torch import Tensor
+
+MakeBackbone = Callable[..., Backbone]
+MakeBatch = Callable[..., Batch]
+MakeModel = Callable[..., LatentLM]
+Unpad = Callable[[Batch], list[Batch]]
+
+ALL_Z = {"z": torch.arange(3)[:, None]}
+
+
+def plain_log_probs(backbone: Backbone, row: Batch) -> Tensor:
+    """Of each token of the response of an unpadded row, from one HF forward."""
+    ids = torch.cat([row.prompt, row.response], 1)
+    with torch.no_grad():
+        log_p = backbone.lm(input_ids=ids).logits[0].float().log_softmax(-1)
+    first = row.prompt.shape[1]
+    return log_p[first - 1 : -1].gather(-1, row.response[0, :, None])[:, 0]
+
+
+def base_law(backbone: Backbone, batch: Batch, masked: bool = True) -> LanguageModel:
+    prompt = encode_prompt(backbone, "base", batch.prompt, batch.prompt_mask)
+    return LanguageModel(backbone, prompt, None, batch.max_length, batch.response_mask if masked else None)
+
+
+def test_token_log_probs_are_those_of_a_plain_forward(
+    architecture: str, make_backbone: MakeBackbone, make_batch: MakeBatch, unpad: Unpad
+) -> None:
+    backbone = make_backbone(architecture, vocab=13)
+    batch = make_batch(backbone, prompts=(4, 1, 6, 2), responses=(3, 5, 1, 4), cut=(1, 2))
+    together = base_law(backbone, batch).token_log_probs(batch.response)
+    assert (together[~batch.response_mask] == 0).all()
+    for b, row in enumerate(unpad(batch)):
+        expected = plain_log_probs(backbone, row)
+        alone = base_law(backbone, row).token_log_probs(row.response)[0]
+        torch.testing.assert_close(together[b][batch.response_mask[b]], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone, expected, atol=1e-5, rtol=0)
+
+
+def test_bfloat16_is_near_float32_and_padding_costs_no_accuracy(
+    architecture: str, make_backbone: MakeBackbone, make_batch: MakeBatch, unpad: Unpad
+) -> None:
+    exact, rounded = make_backbone(architecture), make_backbone(architecture, dtype=torch.bfloat16)
+    batch = make_batch(exact, prompts=(4, 1, 6), responses=(3, 5, 2), cut=(1,))
+    log_p = base_law(rounded, batch).token_log_probs(batch.response)
+    expected = base_law(exact, batch).token_log_probs(batch.response)
+    torch.testing.assert_close(log_p, expected, atol=0.1, rtol=0.05)
+    for b, row in enumerate(unpad(batch)):
+        alone = base_law(rounded, row).token_log_probs(row.response)[0]
+        torch.testing.assert_close(log_p[b][batch.response_mask[b]], alone, atol=0.05, rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", [None, "prefix", "slots"])
+@pytest.mark.parametrize("ends", [[2], [2, 3]])
+def test_probabilities_of_all_sequences_sum_to_one(
+    kind: str | None,
+    ends: list[int],
+    make_backbone: MakeBackbone,
+    make_batch: MakeBatch,
+    make_model: MakeModel,
+) -> None:
+    backbone = make_backbone("llama-grouped", dtype=torch.float64, vocab=4)
+    backbone.lm.generation_config.eos_token_id = ends
+    batch = replace(make_batch(backbone, prompts=(2, 1), responses=()), max_length=3)
+    law = make_model(backbone, kind).decoder(batch, ALL_Z) if kind else base_law(backbone, batch)
+    whole = itertools.product(range(backbone.vocab_size), repeat=3)
+    cuts = (next((i + 1 for i, token in enumerate(y) if token in ends), 3) for y in whole)
+    whole = itertools.product(range(backbone.vocab_size), repeat=3)
+    values = torch.tensor(sorted({y[:cut] + (0,) * (3 - cut) for y, cut in zip(whole, cuts, strict=True)}))
+    log_p = law.log_prob(values.reshape(-1, *(1,) * len(law.batch_shape), 3))  # (N, *batch)
+    assert log_p.shape == (len(values), *law.batch_shape)
+    torch.testing.assert_close(log_p.exp().sum(0), torch.ones_like(log_p[0]), atol=1e-10, rtol=0)
+
+
+def test_tokens_after_the_first_end_token_do_not_matter(
+    make_backbone: MakeBackbone, make_batch: MakeBatch
+) -> None:
+    backbone = make_backbone("llama")
+    batch = make_batch(backbone, responses=(2, 4, 3))
+    law = base_law(backbone, batch, masked=False)
+    noise = torch.randint(backbone.vocab_size, batch.response.shape)
+    changed = torch.where(batch.response_mask, batch.response, noise)
+    assert (changed != batch.response).any()
+    assert torch.equal(law.log_prob(changed), law.log_prob(batch.response))
+    torch.testing.assert_close(law.log_prob(changed), base_law(backbone, batch).log_prob(batch.response))
+    ended = batch.response.clone()
+    ended[1, 0] = backbone.eos_ids[0]
+    assert law.log_prob(ended)[1] == law.token_log_probs(ended)[1, 0]
+
+
+def test_a_mask_counts_a_cut_response_without_its_padding(
+    make_backbone: MakeBackbone, make_batch: MakeBatch, unpad: Unpad
+) -> None:
+    backbone = make_backbone("gpt2")
+    batch = make_batch(backbone, responses=(2, 4, 3), cut=(0, 2))
+    expected = torch.stack([plain_log_probs(backbone, row).sum() for row in unpad(batch)])
+    torch.testing.assert_close(
+        base_law(backbone, batch).log_prob(batch.response), expected, atol=1e-5, rtol=0
+    )
+    unmasked = base_law(backbone, batch, masked=False).log_prob(batch.response)
+    assert (unmasked < expected - 0.1)[[0, 2]].all()
+
+
+def test_chunks_of_the_vocabulary_change_neither_values_nor_gradients(
+    make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = make_backbone("llama", dtype=torch.float64)
+    model, batch = make_model(backbone), make_batch(backbone)
+    weights = [w for w in model.conditionings.parameters() if w.requires_grad]
+
+    def value_and_gradients() -> list[Tensor]:
+        log_p = model.decoder(batch, ALL_Z).log_prob(batch.response)
+        return [log_p.detach(), *torch.autograd.grad(log_p.square().sum(), weights)]
+
+    whole = value_and_gradients()
+    chunks = []
+    logits = backbone.logits
+    monkeypatch.setattr(
+        backbone, "logits", lambda role, hidden: chunks.append(len(hidden)) or logits(role, hidden)
+    )
+    monkeypatch.setattr("stratagem.models.backbone.backbone._LOGITS_BUDGET", 2 * backbone.vocab_size)
+    torch.testing.assert_close(value_and_gradients(), whole, atol=1e-12, rtol=1e-10)
+    assert max(chunks) == 2
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (4, 3, 4), (3, 0), ()])
+def test_a_value_that_does_not_fit_is_refused_with_its_shape(
+    shape: tuple[int, ...], make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel
+) -> None:
+    backbone = make_backbone("gpt2")
+    law = make_model(backbone).decoder(make_batch(backbone), ALL_Z)
+    with pytest.raises(ValueError, match=r"LanguageModel: .*shape \(" + ", ".join(map(str, shape))):
+        law.log_prob(torch.zeros(shape, dtype=torch.long))
+
+
+def test_a_value_of_another_length_than_its_mask_is_refused(
+    make_backbone: MakeBackbone, make_batch: MakeBatch
+) -> None:
+    backbone = make_backbone("gpt2")
+    batch = make_batch(backbone)
+    with pytest.raises(ValueError, match=r"shape \(3, 3\) does not fit the mask .* shape \(3, 4\)"):
+        base_law(backbone, batch).log_prob(batch.response[:, :-1])
