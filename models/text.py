@@ -15,7 +15,7 @@ def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Exam
         ValueError: a prompt or a response without any token.
     """
     tokenizer = backbone.tokenizer
-    ids = tuple(tokenizer(prompt)["input_ids"])
+    ids = tuple(tokenizer(prompt, verbose=False)["input_ids"])
     if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
         ids = ids[:-1]
     if not prompt.strip() or not ids:
@@ -26,7 +26,8 @@ def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Exam
         raise ValueError(
             f"empty response to the prompt {shorten(prompt)!r}: expected at least one token of text"
         )
-    return Example(ids, (*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id))
+    answer = tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"]
+    return Example(ids, (*answer, tokenizer.eos_token_id))
 
 
 def decode(backbone: Backbone, ids: Iterable[int]) -> str:
