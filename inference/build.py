@@ -85,5 +85,6 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     guide: nn.Module = instantiate(node(config, "guide"), model=model)
     about = describe(backbone, node(config, "model"), node(config, "guide"))
     write_atomic(folder / "model" / CONFIG, json.dumps(about, indent=2).encode())
-    step = Step(model.to(backbone.device), guide.to(backbone.device), inference)
+    inference.gradient.bind(model)
+    step = Step(model.to(backbone.device), guide.to(backbone.device), inference.to(backbone.device))
     return Plan(backbone, step, data, optim, settings)

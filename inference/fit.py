@@ -42,13 +42,18 @@ class Step(nn.Module):
         self.model, self.guide = model, guide
         self.inference = inference
 
-    def forward(self, batch: Batch, share: float = 1.0) -> Loss:
-        return self.inference(self.model, self.guide, batch, share)
+    def forward(self, batch: Batch, share: float = 1.0, held: Tensor | None = None) -> Loss:
+        return self.inference(self.model, self.guide, batch, share, held)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
         """Model and guide by the names that their weights are saved under."""
         return {"model": self.model, "guide": self.guide}
+
+    @property
+    def all_parts(self) -> dict[str, nn.Module]:
+        """Everything that is learned: model, guide, and what the algorithm learns for itself."""
+        return self.parts | {"inference": self.inference}
 
 
 def fit(
@@ -91,9 +96,9 @@ def fit(
             f"{accelerator.num_processes} processes"
         )
     torch.manual_seed(seed + accelerator.process_index)
-    optimizer = optim.optimizer(step.parts)
+    optimizer = optim.optimizer(step.all_parts)
     state = run / STATE
-    progress = load_checkpoint(state, step.parts, optimizer) if resume and state.is_file() else Progress()
+    progress = load_checkpoint(state, step.all_parts, optimizer) if resume and state.is_file() else Progress()
     schedule = optim.schedule(optimizer, settings.steps, progress.step)
     parallel = accelerator.prepare(step)
     metrics = MetricsLog(run / METRICS, after=progress.step)
@@ -103,7 +108,7 @@ def fit(
 
     def save() -> None:
         if main:
-            save_checkpoint(state, step.parts, optimizer, progress)
+            save_checkpoint(state, step.all_parts, optimizer, progress)
 
     with (
         _interrupts() as interrupted,
@@ -117,21 +122,25 @@ def fit(
         while progress.step < settings.steps and not (0 < settings.patience <= progress.stale):
             began = time.perf_counter()
             index = train.index_at(progress.step, settings.batch_size, seed)
-            losses = []
-            for part in range(settings.accumulate):
-                mine = index[part * share : (part + 1) * share][
-                    accelerator.process_index :: accelerator.num_processes
-                ]
-                with low:
-                    loss = parallel(train.batch(mine).to(accelerator.device), progress.step / settings.steps)
-                _check_finite(loss.surrogate, "loss", progress.step, mine, train, state)
-                accelerator.backward(loss.surrogate / settings.accumulate)
-                losses.append(loss)
-            norm = _clip(step, optim.clip)
-            _check_finite(norm, "gradient", progress.step, index, train, state)
-            optimizer.step()
+            held: list[Tensor | None] = [None] * settings.accumulate
+            for _ in range(step.inference.updates):
+                losses = []
+                for part in range(settings.accumulate):
+                    mine = index[part * share : (part + 1) * share][
+                        accelerator.process_index :: accelerator.num_processes
+                    ]
+                    with low:
+                        batch = train.batch(mine).to(accelerator.device)
+                        loss = parallel(batch, progress.step / settings.steps, held[part])
+                    _check_finite(loss.surrogate, "loss", progress.step, mine, train, state)
+                    accelerator.backward(loss.surrogate / settings.accumulate)
+                    held[part] = loss.held
+                    losses.append(loss)
+                norm = _clip(step, optim.clip)
+                _check_finite(norm, "gradient", progress.step, index, train, state)
+                optimizer.step()
+                optimizer.zero_grad()
             schedule.step()
-            optimizer.zero_grad()
             progress.step += 1
             summary = _summary(losses) | {"gradient_norm": float(norm)}
             summary |= {f"lr/{group['part']}": group["lr"] for group in optimizer.param_groups}

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+from torch import Tensor, nn
+
 from ..models import Batch, Capability, Latent
-from .expectations import Enumerate, Expectation, Program, Sample
+from .corruptions import Corruption
+from .expectations import Enumerate, Expectation, Sample
 from .gradients import Exact, Gradient, Pathwise
+from .log_quantities import Program, Run
 from .loss import Loss
 from .objectives import Objective
+from .part import Part
 from .terms import Term
 
 
-class Inference:
+class Inference(nn.Module):
     """How model and guide are compared.
 
     Args:
@@ -20,6 +26,7 @@ class Inference:
         expectation: how ``E_q`` is taken.
         gradient: how it is differentiated.
         terms: raised or lowered beside the bound, by name.
+        corruptions: of what decoder or guide read while training, by name.
 
     Raises:
         ValueError: choices that do not go together, naming what would.
@@ -31,10 +38,12 @@ class Inference:
         expectation: Expectation,
         gradient: Gradient,
         terms: Mapping[str, Term] | None = None,
+        corruptions: Mapping[str, Corruption] | None = None,
     ) -> None:
+        super().__init__()
         self.objective, self.expectation, self.gradient = objective, expectation, gradient
-        self.terms = dict(terms or {})
-        parts: list[Objective | Gradient | Term] = [objective, gradient, *self.terms.values()]
+        self.terms, self.corruptions = dict(terms or {}), dict(corruptions or {})
+        parts: list[Part] = [objective, gradient, *self.terms.values()]
         for part in parts:
             if not isinstance(expectation, part.expectations):
                 works = " or ".join(e.__name__ for e in part.expectations)
@@ -42,32 +51,63 @@ class Inference:
                     f"inference: {type(part).__name__} does not go with expectation {type(expectation).__name__}; "
                     f"it needs {works}"
                 )
+        gradient.check(objective, expectation)
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps on a batch before the next."""
+        return self.objective.updates
 
     def check(self, latents: Mapping[str, Latent]) -> None:
         """Refuse latents that cannot do what the algorithm asks of them, before any forward pass."""
+        asking: list[Part | Expectation] = [
+            self.expectation,
+            self.gradient,
+            self.objective,
+            *self.terms.values(),
+        ]
         for name, latent in latents.items():
-            for part in (self.expectation, self.gradient):
+            for part in asking:
                 if part.needs is not None and part.needs not in latent.capabilities:
                     raise ValueError(
                         f"inference: {type(part).__name__} needs every latent to be {part.needs.value}; {name} is "
                         f"{type(latent).__name__}. Use {_mend(latent)}"
                     )
 
-    def __call__(self, model: Program, guide: Program, batch: Batch, share: float = 1.0) -> Loss:
-        """Loss of a batch, a mean over the data, with the terms' weights when ``share`` of the fit is done."""
-        log = self.expectation(model, guide, batch)
-        bound, differentiated = self.gradient.surrogate(self.objective, log)
+    def forward(
+        self, model: Program, guide: Program, batch: Batch, share: float = 1.0, held: Tensor | None = None
+    ) -> Loss:
+        """Loss of a batch, a mean over the data, with the terms' weights when ``share`` of the fit is done.
+
+        Without gradients the draws are plain and nothing is corrupted, so that figures compare across algorithms.
+
+        Args:
+            model: the generative program.
+            guide: the inference program.
+            batch: the data.
+            share: of the fit that is done.
+            held: what an earlier step on the same batch left in :attr:`Loss.held`.
+        """
+        if torch.is_grad_enabled():
+            guide_batch = batch
+            for corruption in self.corruptions.values():
+                model, guide_batch = corruption.of_model(model), corruption.of_guide(guide_batch)
+            run = Run(share, self.gradient.draws(share), self.gradient.copies, guide_batch, held)
+            log = self.expectation(model, guide, batch, run)
+            bound, differentiated = self.gradient.surrogate(self.objective, log)
+        else:
+            log = self.expectation(model, guide, batch, Run(share, held=held))
+            bound = differentiated = self.objective.bound(log)
         values = {name: term.value(log) for name, term in self.terms.items()}
-        gain = sum(
-            (term.signed_weight(share) * values[name].mean() for name, term in self.terms.items()),
-            bound.new_zeros(()),
-        )
+        weights = {name: term.signed_weight(share) for name, term in self.terms.items()}
+        gain = sum((weights[name] * values[name].mean() for name in values), bound.new_zeros(()))
         return Loss(
             surrogate=-(differentiated.mean() + gain),
             bound=bound.detach(),
             terms={name: value.detach() for name, value in values.items()},
             objective=bound.detach().mean() + gain.detach(),
             usage=log.log_posterior.detach().exp() if log.enumerated else None,
+            held=log.log_posterior.detach() if log.enumerated and held is None else held,
         )
 
 

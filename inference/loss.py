@@ -17,6 +17,7 @@ class Loss:
         terms: each term by name, ``(B,)`` and detached, before its weight.
         objective: scalar, detached: mean bound plus weighted terms, what training raises.
         usage: ``(P, B)`` exact posterior of the P joint values of the latents, where enumerated.
+        held: ``(P, B)`` log-posterior of the first step on this batch, for those that follow it; where enumerated.
     """
 
     surrogate: Tensor
@@ -24,3 +25,4 @@ class Loss:
     terms: dict[str, Tensor]
     objective: Tensor
     usage: Tensor | None = None
+    held: Tensor | None = None

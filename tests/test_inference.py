@@ -472,8 +472,8 @@ def test_values_of_probability_zero_count_nothing() -> None:
     lik = torch.tensor([[-3.0], [-2.0], [-5.0]], dtype=torch.float64, requires_grad=True)
     prior = torch.tensor([[0.5], [0.5], [0.0]], dtype=torch.float64).log()
     log_q = torch.tensor([[0.25], [0.75], [0.0]], dtype=torch.float64).log().requires_grad_()
-    log = LogQuantities(lik, prior, log_q, True, {})
-    two = LogQuantities(lik[:2], prior[:2], log_q[:2], True, {})
+    log = LogQuantities(lik, prior, log_q, True)
+    two = LogQuantities(lik[:2], prior[:2], log_q[:2], True)
     for function in (ELBO().bound, MarginalLikelihood().bound, MutualInformation().value, ForwardKL().value):
         torch.testing.assert_close(function(log), function(two))
         for gradient in torch.autograd.grad(function(log).sum(), (lik, log_q), allow_unused=True):

@@ -36,8 +36,8 @@ def run(config: DictConfig) -> float:
         for split in ("train", "test")
     )
     for dataset in (train, test):
-        dataset.keep_features(plan.step.parts, plan.backbone.device)
-    standardise(plan.step.parts, train, plan.backbone.device)
+        dataset.keep_features(plan.step.all_parts, plan.backbone.device)
+    standardise(plan.step.all_parts, train, plan.backbone.device)
     if plan.settings.start_cost and isinstance(plan.step.model, LatentLM):
         calibrate(
             plan.step.model,

@@ -100,5 +100,5 @@ def _sampled(log: LogQuantities) -> dict[str, Tensor]:
         "information": (weight * log.log_lik).sum(0) - log_marginal,
         "kl_router": (log.log_q - log.log_prior).mean(0),
         "log_weight": log.log_w,
-        **{f"z/{name}": z for name, z in log.z.items()},
+        **{f"z/{name}": site.z for name, site in log.sites.items()},
     }

@@ -1,7 +1,7 @@
 """How E_q is taken; one way a file."""
 
 from .enumerate import Enumerate
-from .expectation import Expectation, Program, latent_sites
+from .expectation import Expectation, latent_sites, observed_sites, site_log_prob
 from .sample import Sample
 
-__all__ = ["Enumerate", "Expectation", "Program", "Sample", "latent_sites"]
+__all__ = ["Enumerate", "Expectation", "Sample", "latent_sites", "observed_sites", "site_log_prob"]

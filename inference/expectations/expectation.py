@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from torch import Tensor
 
 from ...models import Batch, Capability
-from ..log_quantities import LogQuantities
-
-Program = Callable[[Batch], Any]
+from ..log_quantities import PLAIN, LogQuantities, Program, Run, Site
 
 
 class Expectation(ABC):
@@ -25,10 +24,18 @@ class Expectation(ABC):
     needs: ClassVar[Capability | None] = None
 
     @abstractmethod
-    def __call__(self, model: Program, guide: Program, batch: Batch) -> LogQuantities: ...
+    def __call__(self, model: Program, guide: Program, batch: Batch, run: Run = PLAIN) -> LogQuantities:
+        """The log-quantities of a batch.
+
+        Args:
+            model: the generative program.
+            guide: the inference program.
+            batch: the data.
+            run: how they are run.
+        """
 
 
-def latent_sites(trace: Trace) -> dict[str, Mapping[str, Any]]:
+def latent_sites(trace: Trace) -> dict[str, dict[str, Any]]:
     """The sites of a trace that are sampled and not observed, in order."""
     return {
         name: site
@@ -41,12 +48,41 @@ def _is_plate(site: Mapping[str, Any]) -> bool:
     return type(site["fn"]).__name__ == "_Subsample"
 
 
-def read(model_trace: Trace, guide_trace: Trace, shape: torch.Size, enumerated: bool) -> LogQuantities:
-    """Sum the sites' log-densities into ``(P, B)``, P being the product of ``shape`` without its last place.
+def observed_sites(trace: Trace) -> dict[str, Mapping[str, Any]]:
+    """The observed sites of a trace, in order."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and site["is_observed"] and not _is_plate(site)
+    }
+
+
+def site_log_prob(name: str, law: TorchDistribution, value: Tensor, shape: torch.Size) -> Tensor:
+    """Log-density of a site as ``shape``, whose last place is the data.
+
+    A relaxed value of a categorical site, ``(..., K)`` with rows that sum to one, gets ``sum_k z_k log p_k``: at a
+    one-hot value the log-probability itself.
 
     Raises:
-        ValueError: a latent of the model that the guide lacks, or a site whose log-density is not one number
-            a datum.
+        ValueError: a log-density that does not broadcast to ``shape``.
+    """
+    relaxed = value.is_floating_point() and law.has_enumerate_support and law.event_dim == 0
+    log_p = (value * law.logits).sum(-1) if relaxed else law.log_prob(value)
+    try:
+        return log_p.expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"site {name}: its log_prob has shape {tuple(log_p.shape)}, expected one that broadcasts to "
+            f"{tuple(shape)}; put the site in the plate data at dim=-1 and move other dimensions to the "
+            "event with .to_event(n)"
+        ) from None
+
+
+def same_sites(model_trace: Trace, guide_trace: Trace) -> None:
+    """Refuse a guide that lacks a latent of the model, or has one more.
+
+    Raises:
+        ValueError: the sites differ.
     """
     latent, guided = latent_sites(model_trace), latent_sites(guide_trace)
     if set(latent) != set(guided):
@@ -55,26 +91,37 @@ def read(model_trace: Trace, guide_trace: Trace, shape: torch.Size, enumerated: 
             f"{sorted(guided)}; rename or add the sites that differ"
         )
 
-    def total(sites: Mapping[str, Mapping[str, Any]]) -> Tensor:
-        out = torch.zeros((), device=guide_device)
-        for name, site in sites.items():
-            log_p = site["fn"].log_prob(site["value"])
-            try:
-                log_p = log_p.expand(shape)
-            except RuntimeError:
-                raise ValueError(
-                    f"site {name}: its log_prob has shape {tuple(log_p.shape)}, expected one that broadcasts to "
-                    f"{tuple(shape)}; put the site in the plate data at dim=-1 and move other dimensions to the "
-                    "event with .to_event(n)"
-                ) from None
-            out = out + log_p
-        return out.expand(shape).reshape(-1, shape[-1])  # (P, B)
 
-    guide_device = next((s["value"].device for s in latent.values()), torch.device("cpu"))
-    observed = {
-        name: site
-        for name, site in model_trace.nodes.items()
-        if site["type"] == "sample" and site["is_observed"] and not _is_plate(site)
+def read_sites(model_trace: Trace, guide_trace: Trace, shape: torch.Size) -> dict[str, Site]:
+    """The latents one by one, their log-densities flattened to ``(P, B)``; raises as its parts do."""
+    same_sites(model_trace, guide_trace)
+    guided = latent_sites(guide_trace)
+    return {
+        name: Site(
+            site["value"],
+            site["fn"],
+            guided[name]["fn"],
+            flat(site_log_prob(name, site["fn"], site["value"], shape)),
+            flat(site_log_prob(name, guided[name]["fn"], site["value"], shape)),
+        )
+        for name, site in latent_sites(model_trace).items()
     }
-    z = {name: site["value"] for name, site in latent.items()}
-    return LogQuantities(total(observed), total(latent), total(guided), enumerated, z)
+
+
+def read_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
+    """``log p(y|x,z)`` of all observed sites, ``(P, B)``."""
+    parts = [
+        site_log_prob(name, site["fn"], site["value"], shape)
+        for name, site in observed_sites(model_trace).items()
+    ]
+    return flat(total(parts, shape))
+
+
+def total(parts: list[Tensor], shape: torch.Size) -> Tensor:
+    """Their sum, zeros of ``shape`` where there are none."""
+    return sum(parts[1:], parts[0]) if parts else torch.zeros(shape)
+
+
+def flat(log_p: Tensor) -> Tensor:
+    """``(..., B)`` as ``(P, B)``."""
+    return log_p.reshape(-1, log_p.shape[-1])

@@ -2,6 +2,7 @@
 
 from .exact import Exact
 from .gradient import Gradient
+from .held import Held
 from .pathwise import Pathwise
 
-__all__ = ["Exact", "Gradient", "Pathwise"]
+__all__ = ["Exact", "Gradient", "Held", "Pathwise"]

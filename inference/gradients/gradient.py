@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...models import Capability
 from ..expectations import Expectation
 from ..log_quantities import LogQuantities
 from ..objectives import Objective
+from ..part import Part
 
 
-class Gradient(ABC):
-    """How the expectation of an objective is differentiated.
+class Gradient(nn.Module, Part):
+    """How the expectation of an objective is differentiated, in the model and in the guide.
 
-    :attr:`expectations` are those it is made for; :attr:`needs` what it asks of every latent.
+    A subclass says what it is made for, and gives :meth:`surrogate`. What it learns itself (a baseline) are
+    parameters of its own.
+
+    Attributes:
+        copies: of each particle that :meth:`draws` fills.
     """
 
-    expectations: ClassVar[tuple[type[Expectation], ...]]
-    needs: ClassVar[Capability | None] = None
+    copies: ClassVar[int] = 1
+
+    def draws(self, share: float) -> AbstractContextManager[Any] | None:  # noqa: ARG002
+        """The context that the guide draws in when ``share`` of the fit is done; None for plain draws."""
+        return None
+
+    def check(self, objective: Objective, expectation: Expectation) -> None:
+        """Refuse an objective or a number of particles that the estimator is not made for.
+
+        Raises:
+            ValueError: says what would work.
+        """
+
+    def bind(self, model: nn.Module) -> None:
+        """Build what depends on the model, before the first step."""
 
     @abstractmethod
     def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:

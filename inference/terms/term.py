@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar
 
 from torch import Tensor
 
-from ..expectations import Expectation
 from ..log_quantities import LogQuantities
+from ..part import Part
 from ..schedules import Constant, Schedule
 
 
-class Term(ABC):
+class Term(Part):
     """A per-datum quantity that is raised (or lowered, where :attr:`sign` is -1) beside the bound.
 
     Args:
@@ -22,7 +22,6 @@ class Term(ABC):
         ValueError: a weight that is negative or not finite, at the start or at the end.
     """
 
-    expectations: ClassVar[tuple[type[Expectation], ...]]
     sign: ClassVar[int] = 1
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:

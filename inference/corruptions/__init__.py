@@ -1,0 +1,5 @@
+"""What decoder or guide read while training, spoilt; one way a file."""
+
+from .corruption import Corruption
+
+__all__ = ["Corruption"]
