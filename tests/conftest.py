@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pyro
 import pytest
 import torch
+from stratagem.guides import AmortizedGuide
 from stratagem.models import (
     Backbone,
     Batch,
@@ -20,6 +21,7 @@ from stratagem.models import (
     KeyValuePrefix,
     Latent,
     LatentLM,
+    PooledRouter,
     Router,
     SlotTokens,
     Tagged,
@@ -27,10 +29,12 @@ from stratagem.models import (
     UniformPrior,
     collate,
 )
-from stratagem.models.backbone import Role
+from stratagem.models.backbone import Lora, Role
 from stratagem.models.backbone.scratch import symbol_tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
+
+from .inference_fixtures import LATENTS, Toy
 
 # On matrices this small, threads only wait for each other (up to 25 times slower).
 torch.set_num_threads(1)
@@ -174,3 +178,20 @@ def randomise() -> Callable[..., None]:
                     weight.normal_(0, 0.3 / weight.shape[1] ** 0.5 if head else 0.3)
 
     return draw
+
+
+@pytest.fixture(params=sorted(LATENTS))
+def toy(
+    request: pytest.FixtureRequest,
+    make_backbone: Callable[..., Backbone],
+    make_batch: Callable[..., Batch],
+    make_model: Callable[..., LatentLM],
+    randomise: Callable[..., None],
+    unpad: Callable[[Batch], list[Batch]],
+) -> Toy:
+    backbone = make_backbone("gpt2", dtype=torch.float64, roles={"posterior": Lora(rank=2)})
+    model = make_model(backbone, latents=LATENTS[request.param], router=PooledRouter)
+    guide = AmortizedGuide(model, pooling="attention").double()
+    randomise(nn.ModuleDict({"model": model, "guide": guide}))
+    batch = make_batch(backbone)
+    return Toy(model, guide, batch, unpad(batch))

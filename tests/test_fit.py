@@ -270,13 +270,13 @@ class Poisoned(Step):
         super().__init__(step.model, step.guide, step.inference)
         self.calls, self.call = 0, call
 
-    def forward(self, batch: Batch, share: float = 1.0) -> Loss:
+    def forward(self, batch: Batch, share: float = 1.0, held: Tensor | None = None) -> Loss:
         self.calls += 1
         if self.calls == self.call:
             self.last = batch.index
             with torch.no_grad():
                 self.model.conditionings["z"].shift.fill_(math.nan)
-        return super().forward(batch, share)
+        return super().forward(batch, share, held)
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_last_checkpoint(
@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_last_checkpoint(
     assert repr(prompts[index[0]]) in str(caught.value)
     assert f"the last good checkpoint is {tmp_path / STATE}" in str(caught.value)
     sound = MAKE["marginal"]()
-    progress = load_checkpoint(tmp_path / STATE, sound.parts, FAST.optimizer(sound.parts))
+    progress = load_checkpoint(tmp_path / STATE, sound.parts, FAST.optimizer(sound.all_parts))
     assert progress.step == EVERY
     assert all(weight.isfinite().all() for weight in weights_of(sound).values())
     run_fit(MAKE["marginal"](), tmp_path, resume=True)

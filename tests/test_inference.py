@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,87 +32,9 @@ from stratagem.models import (
     PooledRouter,
     encode_prompt,
 )
-from stratagem.models.backbone import Lora
 from torch import Tensor, nn
 
-EXACT = {"rtol": 0.0, "atol": 1e-10}
-LATENTS = {"one": {"z": Categorical(3)}, "two": {"a": Categorical(3), "b": Categorical(2)}}
-
-
-@dataclass
-class Tables:
-    """``log p(z|x)``, ``log p(y|x,z)`` and ``log q(z|x,y)``, ``(P, B)``, the first latent changing fastest."""
-
-    log_prior: Tensor
-    log_lik: Tensor
-    log_q: Tensor
-
-    @property
-    def log_p(self) -> Tensor:
-        return (self.log_prior + self.log_lik).logsumexp(0)
-
-    @property
-    def log_posterior(self) -> Tensor:
-        return self.log_prior + self.log_lik - self.log_p
-
-
-@dataclass
-class Toy:
-    """A latent model and a guide far from their start, and data for them.
-
-    In float64 throughout: of the architectures, GPT-2 is one whose norms do not compute in float32.
-    """
-
-    model: LatentLM
-    guide: AmortizedGuide
-    batch: Batch
-    rows: list[Batch]
-
-    def tables(self) -> Tables:
-        """One datum and one joint value at a time, each without padding and without broadcasting."""
-        sizes = {name: latent.num_features for name, latent in self.model.latents.items()}
-        values = [{}]
-        for name, size in reversed(sizes.items()):
-            values = [{name: k, **z} for z in values for k in range(size)]
-        columns = [torch.stack([self._cell(row, z) for z in values]) for row in self.rows]  # (P, 3) each
-        prior, lik, log_q = torch.stack(columns, 1).unbind(-1)
-        return Tables(prior, lik, log_q)
-
-    def _cell(self, row: Batch, z: Mapping[str, int]) -> Tensor:
-        at = {name: torch.tensor([k]) for name, k in z.items()}
-        prior = sum(law.log_prob(at[name]) for name, law in self.model.router(row).items())
-        log_q = sum(law.log_prob(at[name]) for name, law in self.guide.posterior(row).items())
-        return torch.cat([prior, self.model.decoder(row, at).log_prob(row.response), log_q])
-
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        both = nn.ModuleDict({"model": self.model, "guide": self.guide})
-        return {name: p for name, p in both.named_parameters() if p.requires_grad}
-
-    def gradients(self, scalar: Tensor) -> dict[str, Tensor]:
-        """By parameter, zero where there is none."""
-        names, values = zip(*self.parameters.items(), strict=True)
-        found = torch.autograd.grad(scalar, values, allow_unused=True)
-        return {
-            n: torch.zeros_like(v) if g is None else g for n, v, g in zip(names, values, found, strict=True)
-        }
-
-
-@pytest.fixture(params=sorted(LATENTS))
-def toy(
-    request: pytest.FixtureRequest,
-    make_backbone: Callable[..., Backbone],
-    make_batch: Callable[..., Batch],
-    make_model: Callable[..., LatentLM],
-    randomise: Callable[..., None],
-    unpad: Callable[[Batch], list[Batch]],
-) -> Toy:
-    backbone = make_backbone("gpt2", dtype=torch.float64, roles={"posterior": Lora(rank=2)})
-    model = make_model(backbone, latents=LATENTS[request.param], router=PooledRouter)
-    guide = AmortizedGuide(model, pooling="attention").double()
-    randomise(nn.ModuleDict({"model": model, "guide": guide}))
-    batch = make_batch(backbone)
-    return Toy(model, guide, batch, unpad(batch))
+from .inference_fixtures import EXACT, GaussianGuide, LinearGaussian, Toy, gaussian_batch, gaussian_elbo
 
 
 def enumerated(objective: Objective | None = None, **terms: Term) -> Inference:
@@ -247,53 +168,6 @@ def test_draws_have_the_enumerated_mean(toy: Toy) -> None:
     assert (error < 0.1).all(), "too noisy to say anything"
     with pytest.raises(ValueError, match="whole support"):
         _ = log.log_marginal
-
-
-class LinearGaussian(nn.Module):
-    """``z ~ N(0, 1)``, ``y ~ N(w z + c, s^2)``, y read off the batch's features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor(0.8, dtype=torch.float64))
-        self.c = nn.Parameter(torch.tensor(-0.3, dtype=torch.float64))
-        self.log_s = nn.Parameter(torch.tensor(-0.4, dtype=torch.float64))
-
-    def forward(self, batch: Batch) -> None:
-        y = batch.features["y"]
-        with pyro.plate("data", len(batch), dim=-1):
-            z = pyro.sample("z", dist.Normal(torch.zeros_like(y), 1.0))
-            pyro.sample("y", dist.Normal(self.w * z + self.c, self.log_s.exp()), obs=y)
-
-
-class GaussianGuide(nn.Module):
-    """``q(z|y) = N(a y + b, exp(r)^2)``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
-        self.b = nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
-        self.r = nn.Parameter(torch.tensor(-0.2, dtype=torch.float64))
-
-    def forward(self, batch: Batch) -> None:
-        y = batch.features["y"]
-        with pyro.plate("data", len(batch), dim=-1):
-            pyro.sample("z", dist.Normal(self.a * y + self.b, self.r.exp()))
-
-
-def gaussian_elbo(model: LinearGaussian, guide: GaussianGuide, y: Tensor) -> Tensor:
-    """The ELBO in closed form, ``(B,)``."""
-    mean, variance = guide.a * y + guide.b, (2 * guide.r).exp()
-    spread = (2 * model.log_s).exp()
-    residual = (y - model.w * mean - model.c) ** 2 + model.w**2 * variance
-    log_lik = -0.5 * torch.log(2 * torch.pi * spread) - residual / (2 * spread)
-    kl = 0.5 * (variance + mean**2 - 1) - guide.r
-    return log_lik - kl
-
-
-def gaussian_batch() -> Batch:
-    y = torch.tensor([0.4, -1.1, 2.0], dtype=torch.float64)
-    ids = torch.zeros(3, 1, dtype=torch.long)
-    return Batch(ids, torch.ones_like(ids, dtype=torch.bool), features={"y": y})
 
 
 def test_the_pathwise_gradient_is_unbiased() -> None:
