@@ -35,6 +35,7 @@ from stratagem.inference.settings import FitSettings
 from stratagem.models import Batch, Categorical, KeyValuePrefix, LatentLM, Normal, PooledRouter, Tagged
 from stratagem.models.backbone import Full, Lora
 from stratagem.models.pretrained import WEIGHTS
+from torch import Tensor
 
 from .fit_fixtures import (
     marginal,
