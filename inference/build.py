@@ -15,13 +15,16 @@ from torch import nn
 
 from ..models import Backbone, LatentLM, load_backbone
 from ..models.pretrained import CONFIG, describe, write_atomic
+from .algorithm import Algorithm
 from .data import Data
 from .fit import Step
-from .inference import Inference
 from .optim import Optim
 from .settings import FitSettings
 
 T = TypeVar("T")
+
+DRAW = 7_919
+"""Between the seeds of two draws of the first weights."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,23 @@ def _typed(kind: type[T], config: DictConfig, name: str) -> T:
     return settings
 
 
+def build_step(config: DictConfig, backbone: Backbone, draw: int = 0) -> Step:
+    """Model, guide and algorithm on a backbone, with the first weights of a draw.
+
+    Raises:
+        ValueError: a part that refuses its settings, or parts that do not go together.
+    """
+    inference: Algorithm = instantiate(node(config, "inference"))
+    torch.manual_seed(config.seed + DRAW * draw)
+    model: nn.Module = instantiate(node(config, "model"), backbone=backbone)
+    if isinstance(model, LatentLM):
+        inference.check(model.latents)
+    guide: nn.Module = instantiate(node(config, "guide"), model=model)
+    inference.bind(model)
+    device = backbone.device
+    return Step(model.to(device), guide.to(device), inference.to(device))
+
+
 def build_plan(config: DictConfig, folder: Path) -> Plan:
     """Model, guide, algorithm, data and settings; ``folder/model/config.json`` is written on the way.
 
@@ -76,15 +96,9 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     settings = _typed(FitSettings, config, "fit")
     optim = Optim(**node(config, "optim"))
     data: Data = instantiate(node(config, "data"))
-    inference: Inference = instantiate(node(config, "inference"))
     torch.manual_seed(config.seed)
     backbone = build_backbone(config)
-    model: nn.Module = instantiate(node(config, "model"), backbone=backbone)
-    if isinstance(model, LatentLM):
-        inference.check(model.latents)
-    guide: nn.Module = instantiate(node(config, "guide"), model=model)
+    step = build_step(config, backbone)
     about = describe(backbone, node(config, "model"), node(config, "guide"))
     write_atomic(folder / "model" / CONFIG, json.dumps(about, indent=2).encode())
-    inference.gradient.bind(model)
-    step = Step(model.to(backbone.device), guide.to(backbone.device), inference.to(backbone.device))
     return Plan(backbone, step, data, optim, settings)

@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from ..models import Batch
 from ..models.pretrained import WEIGHTS, load_state, read_tensors, trainable_state, write_tensors
+from .algorithm import Algorithm
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .dataset import Dataset
-from .inference import Inference
 from .loss import Loss
 from .metrics import MetricsLog
 from .optim import Optim
+from .peak_memory import PeakMemory
 from .randomness import seeded
 from .revival import revive
 from .settings import FitSettings
@@ -37,7 +38,7 @@ STATE, METRICS = "state.safetensors", "metrics.jsonl"
 class Step(nn.Module):
     """Model and guide under one inference algorithm: a module whose forward is the loss of a batch."""
 
-    def __init__(self, model: nn.Module, guide: nn.Module, inference: Inference) -> None:
+    def __init__(self, model: nn.Module, guide: nn.Module, inference: Algorithm) -> None:
         super().__init__()
         self.model, self.guide = model, guide
         self.inference = inference
@@ -65,6 +66,7 @@ def fit(
     seed: int,
     run: Path,
     resume: bool,
+    until: int | None = None,
 ) -> Progress:
     """Raise the objective by gradient steps.
 
@@ -83,6 +85,7 @@ def fit(
         seed: of the order of the data and of sampled objectives.
         run: the run's folder.
         resume: go on from the folder's checkpoint.
+        until: stop after this step, as if interrupted, to go on later; None for the last.
 
     Raises:
         KeyboardInterrupt: interrupted; the state is saved.
@@ -100,9 +103,11 @@ def fit(
     state = run / STATE
     progress = load_checkpoint(state, step.all_parts, optimizer) if resume and state.is_file() else Progress()
     schedule = optim.schedule(optimizer, settings.steps, progress.step)
+    last = min(settings.steps, until or settings.steps)
     parallel = accelerator.prepare(step)
     metrics = MetricsLog(run / METRICS, after=progress.step)
     evaluation = Evaluation(step, test, settings.eval_size, settings.batch_size)
+    memory = PeakMemory(accelerator.device)
     main = accelerator.is_main_process
     low = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16")
 
@@ -113,13 +118,13 @@ def fit(
     with (
         _interrupts() as interrupted,
         tqdm(
-            total=settings.steps,
+            total=last,
             initial=progress.step,
             disable=None if settings.progress and main else True,
             desc="fit",
         ) as bar,
     ):
-        while progress.step < settings.steps and not (0 < settings.patience <= progress.stale):
+        while progress.step < last and not (0 < settings.patience <= progress.stale):
             began = time.perf_counter()
             index = train.index_at(progress.step, settings.batch_size, seed)
             held: list[Tensor | None] = [None] * settings.accumulate
@@ -145,10 +150,11 @@ def fit(
             summary = _summary(losses) | {"gradient_norm": float(norm)}
             summary |= {f"lr/{group['part']}": group["lr"] for group in optimizer.param_groups}
             if main:
-                metrics.write("train", progress.step, summary | {"seconds": time.perf_counter() - began})
+                cost = {"seconds": time.perf_counter() - began} | memory.figures()
+                metrics.write("train", progress.step, summary | cost)
             bar.update()
             bar.set_postfix_str(f"bound {summary['bound']:.3f}{evaluation.line}")
-            if progress.step % settings.eval_every == 0 or progress.step == settings.steps:
+            if progress.step % settings.eval_every == 0 or progress.step == last:
                 figures = evaluation()
                 if not math.isfinite(figures["objective"]):
                     raise ValueError(
@@ -171,7 +177,7 @@ def fit(
             if interrupted():
                 save()
                 raise KeyboardInterrupt(f"interrupted after step {progress.step}; the state is in {state}")
-    if progress.step < settings.steps:
+    if progress.step < last:
         log.info("no better objective in %s evaluations: stopped at step %s", progress.stale, progress.step)
     accelerator.wait_for_everyone()
     load_state(step.parts, read_tensors(run / "model" / WEIGHTS)[0], str(run / "model"))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Batch, Capability, Latent
+from .algorithm import Algorithm
 from .corruptions import Corruption
 from .expectations import Enumerate, Expectation, Sample
 from .gradients import Exact, Gradient, Pathwise
@@ -18,7 +19,7 @@ from .part import Part
 from .terms import Term
 
 
-class Inference(nn.Module):
+class Inference(Algorithm):
     """How model and guide are compared.
 
     Args:
@@ -51,15 +52,19 @@ class Inference(nn.Module):
                     f"inference: {type(part).__name__} does not go with expectation {type(expectation).__name__}; "
                     f"it needs {works}"
                 )
+        objective.check(expectation)
         gradient.check(objective, expectation)
+        for term in self.terms.values():
+            term.check(expectation, gradient)
 
     @property
     def updates(self) -> int:
-        """Gradient steps on a batch before the next."""
         return self.objective.updates
 
+    def bind(self, model: nn.Module) -> None:
+        self.gradient.bind(model)
+
     def check(self, latents: Mapping[str, Latent]) -> None:
-        """Refuse latents that cannot do what the algorithm asks of them, before any forward pass."""
         asking: list[Part | Expectation] = [
             self.expectation,
             self.gradient,
@@ -91,10 +96,13 @@ class Inference(nn.Module):
         if torch.is_grad_enabled():
             guide_batch = batch
             for corruption in self.corruptions.values():
-                model, guide_batch = corruption.of_model(model), corruption.of_guide(guide_batch)
-            run = Run(share, self.gradient.draws(share), self.gradient.copies, guide_batch, held)
+                guide_batch = corruption.of_guide(guide_batch, model, share)
+                model = corruption.of_model(model, share)
+            alone = not self.terms
+            run = Run(share, self.gradient.draws(share), self.gradient.copies, guide_batch, held, alone)
             log = self.expectation(model, guide, batch, run)
             bound, differentiated = self.gradient.surrogate(self.objective, log)
+            log = self.gradient.drawn(log)
         else:
             log = self.expectation(model, guide, batch, Run(share, held=held))
             bound = differentiated = self.objective.bound(log)

@@ -27,6 +27,7 @@ class Run:
         copies: of each particle, that ``draws`` fills in a way of its own.
         guide_batch: what the guide reads in place of the batch; None for the batch.
         held: ``(P, B)`` log-posterior that the first step on the same batch left; None at the first.
+        alone: whether the objective alone is differentiated, without terms beside it.
     """
 
     share: float = 1.0
@@ -34,6 +35,7 @@ class Run:
     copies: int = 1
     guide_batch: Batch | None = None
     held: Tensor | None = None
+    alone: bool = False
 
 
 PLAIN = Run()

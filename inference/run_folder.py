@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from ..models.pretrained import write_atomic
 
 CONFIG_FILE = "config.yaml"
+
+CHOICES = "choices"
+"""In a run's config, the option that was chosen for each group."""
 
 FREE = ("run", "resume")
 """Settings that may differ between a run and its continuation."""
@@ -40,9 +44,12 @@ def check_run(config: DictConfig, folder: Path) -> None:
         )
 
 
-def write_config(config: DictConfig, folder: Path) -> None:
-    """Keep the resolved config."""
-    write_atomic(folder / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True).encode())
+def write_config(config: DictConfig, folder: Path, choices: Mapping[str, str]) -> None:
+    """Keep the resolved config, and the options that it was composed of under ``choices``."""
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    own = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+    write_atomic(folder / CONFIG_FILE, OmegaConf.to_yaml(settings | {CHOICES: own}).encode())
 
 
 def read_config(folder: str | Path) -> DictConfig:

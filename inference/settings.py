@@ -21,6 +21,9 @@ class FitSettings:
             conditioning as it was drawn.
         revive: share of the most used strategy's usage below which the least used one is started again beside
             it, at the evaluations of the first half of the fit; 0 never.
+        starts: draws of the first weights that are fitted for ``start_steps`` each, of which the best goes on; 1 for
+            one alone.
+        start_steps: steps after which they are compared, at most ``steps``.
         mixed_precision: ``no`` or ``bf16``.
         progress: show a progress bar where the output is a terminal.
     """
@@ -33,11 +36,13 @@ class FitSettings:
     patience: int = 0
     start_cost: float = 0.5
     revive: float = 0.6
+    starts: int = 3
+    start_steps: int = 300
     mixed_precision: str = "no"
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_size"):
+        for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_size", "starts", "start_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fit.{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size % self.accumulate:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -18,6 +20,20 @@ from .prompt import EncodedPrompt
 Warp = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """The hidden states of one teacher-forced pass, and what they are those of."""
+
+    value: Tensor
+    version: int
+    graded: bool
+    hidden: Tensor
+
+    def serves(self, value: Tensor) -> bool:
+        same = value is self.value and value._version == self.version
+        return same and (self.graded or not torch.is_grad_enabled())
+
+
 class LanguageModel(TorchDistribution):
     """``p(y | x, memory) = prod_t p(y_t | x, memory, y_<t)`` over sequences that end in EOS or at ``max_length``.
 
@@ -28,6 +44,9 @@ class LanguageModel(TorchDistribution):
     The batch shape is the memory's broadcast with ``(B,)``, so that an enumerated z of shape ``(K, 1)`` or
     particles ``(S, B)`` cost one pass of the responses and share the prompts.
 
+    The law keeps the hidden states of the last value, until a backward has run through them, so that whatever is
+    asked of one value costs one pass.
+
     Args:
         backbone: the LM.
         prompt: ``B`` encoded prompts; their role is the network that speaks.
@@ -37,10 +56,12 @@ class LanguageModel(TorchDistribution):
             without an end token; without it the first end token decides.
         warp: changes next-token logits ``(rows, vocab_size)`` before sampling (temperature, top-p); it has no
             part in ``log_prob``.
+        inputs: ``(B, T)`` ids that the decoder reads of an observed value; the value itself where not given.
+            What it predicts, and the mask, are the value's.
 
     Raises:
         ValueError: in ``log_prob``, a value whose shape does not end in ``(B, T)``, or not in that of the
-            mask.
+            mask or of the inputs.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
@@ -54,9 +75,11 @@ class LanguageModel(TorchDistribution):
         max_length: int = 64,
         mask: Tensor | None = None,
         warp: Warp | None = None,
+        inputs: Tensor | None = None,
     ) -> None:
         self.backbone, self.prompt, self.memory = backbone, prompt, memory or Memory()
-        self.mask_of_value, self.warp = mask, warp
+        self.mask_of_value, self.warp, self.inputs = mask, warp, inputs
+        self._last: _Pass | None = None
         batch_shape = torch.broadcast_shapes(self.memory.batch_shape, (len(prompt),))
         super().__init__(batch_shape, torch.Size((max_length,)), validate_args=False)
 
@@ -67,9 +90,16 @@ class LanguageModel(TorchDistribution):
     def expand(self, batch_shape: torch.Size, _instance: LanguageModel | None = None) -> LanguageModel:
         new = self._get_checked_instance(LanguageModel, _instance)
         new.backbone, new.prompt, new.memory = self.backbone, self.prompt, self.memory
-        new.mask_of_value, new.warp = self.mask_of_value, self.warp
+        new.mask_of_value, new.warp, new.inputs = self.mask_of_value, self.warp, self.inputs
+        new._last = None
         shape = torch.broadcast_shapes(torch.Size(batch_shape), self.batch_shape)
         super(LanguageModel, new).__init__(shape, self.event_shape, validate_args=False)
+        return new
+
+    def reading(self, inputs: Tensor) -> LanguageModel:
+        """The same law, whose decoder reads ``inputs`` of an observed value and predicts the value."""
+        new = self.expand(self.batch_shape)
+        new.inputs = inputs
         return new
 
     def mask_of(self, value: Tensor) -> Tensor:
@@ -89,19 +119,27 @@ class LanguageModel(TorchDistribution):
         return self.token_log_probs(value).sum(-1)
 
     def token_log_probs(self, value: Tensor) -> Tensor:
-        """Nats per token, ``(*batch, T)``, 0 at padding; one teacher-forced pass."""
-        shape, value = self._rows_of(value)
-        mask = self.mask_of(value)
-        hidden = self._hidden(value, mask, value.shape[:-2])  # (*batch, T, hidden_size)
-        log_p = self.backbone.token_log_prob(self.prompt.role, hidden[mask], value[mask])
-        out = torch.zeros(value.shape, dtype=log_p.dtype, device=log_p.device).masked_scatter(mask, log_p)
+        """Nats per token, ``(*batch, T)``, 0 at padding."""
+        shape, rows = self._rows_of(value)
+        mask = self.mask_of(rows)
+        hidden = self._hidden(value, rows)  # (*rows, T, hidden_size)
+        log_p = self.backbone.token_log_prob(self.prompt.role, hidden[mask], rows[mask])
+        out = torch.zeros(rows.shape, dtype=log_p.dtype, device=log_p.device).masked_scatter(mask, log_p)
         return out.expand(*shape, -1)
+
+    def hidden(self, value: Tensor) -> Tensor:
+        """Last hidden states ``(*batch, T, hidden_size)`` before each token of ``value``."""
+        shape, rows = self._rows_of(value)
+        return self._hidden(value, rows).expand(*shape, -1, -1)
+
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """Next-token logits ``(*, vocab_size)`` of hidden states ``(*, hidden_size)``, in float32 or better."""
+        return self.backbone.logits(self.prompt.role, hidden)
 
     def logits(self, value: Tensor) -> Tensor:
         """Next-token logits ``(*batch, T, vocab_size)`` before each token of ``value``, in float32 or better."""
-        shape, value = self._rows_of(value)
-        hidden = self._hidden(value, self.mask_of(value), value.shape[:-2])
-        return self.backbone.logits(self.prompt.role, hidden).expand(*shape, -1, -1)
+        shape, rows = self._rows_of(value)
+        return self.logits_of(self._hidden(value, rows)).expand(*shape, -1, -1)
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
@@ -115,7 +153,7 @@ class LanguageModel(TorchDistribution):
         going = torch.ones(rows, dtype=torch.bool, device=device)
         hidden = state.start(out[:, :0])[:, -1]
         for t in range(length):
-            logits = self.backbone.logits(self.prompt.role, hidden)
+            logits = self.logits_of(hidden)
             token = torch.multinomial((self.warp(logits) if self.warp else logits).softmax(-1), 1)[:, 0]
             out[:, t] = torch.where(going, token, out[:, t])
             going &= ~torch.isin(token, ends)
@@ -140,11 +178,38 @@ class LanguageModel(TorchDistribution):
         rows = torch.broadcast_shapes(self.memory.batch_shape, (len(self.prompt),), value.shape[:-1])
         return shape, value.expand(*rows, value.shape[-1])
 
-    def _hidden(self, value: Tensor, mask: Tensor, lead: torch.Size) -> Tensor:
-        state = DecoderState(self.backbone, self.prompt, self.memory, lead)
-        ids = value.masked_fill(~mask, self.backbone.pad_id).reshape(-1, value.shape[-1])
-        hidden = state.start(ids[:, :-1])  # (rows, T, hidden_size)
-        return hidden.reshape(*value.shape, -1)
+    def _hidden(self, value: Tensor, rows: Tensor) -> Tensor:
+        """Of ``rows``, to which ``value`` has been expanded; kept by the value."""
+        if value.is_inference():
+            return self._run(rows)
+        if self._last is None or not self._last.serves(value):
+            self._last = None
+            hidden = self._run(rows)
+            self._last = _Pass(value, value._version, torch.is_grad_enabled(), hidden)
+            if hidden.requires_grad:
+                law = weakref.ref(self)
+                hidden.register_hook(lambda _: _forget(law()))
+        return self._last.hidden
+
+    def _run(self, rows: Tensor) -> Tensor:
+        read, mask = rows, self.mask_of(rows)
+        if self.inputs is not None:
+            if self.inputs.shape[-1] != rows.shape[-1]:
+                raise ValueError(
+                    f"LanguageModel: a value of shape {tuple(rows.shape)} does not fit the inputs, of shape "
+                    f"{tuple(self.inputs.shape)}; leave the inputs out to score other values"
+                )
+            read = self.inputs.expand(rows.shape)
+        state = DecoderState(self.backbone, self.prompt, self.memory, rows.shape[:-2])
+        ids = read.masked_fill(~mask, self.backbone.pad_id).reshape(-1, rows.shape[-1])
+        hidden = state.start(ids[:, :-1])  # (prod(rows), T, hidden_size)
+        return hidden.reshape(*rows.shape, -1)
+
+
+def _forget(law: LanguageModel | None) -> None:
+    """Let go of hidden states whose graph a backward has run through, and perhaps freed."""
+    if law is not None:
+        law._last = None
 
 
 def warper(temperature: float = 1.0, top_p: float = 1.0) -> Warp | None:

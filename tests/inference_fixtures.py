@@ -87,7 +87,7 @@ class Forced(Messenger):
         self.z = z
 
     def _pyro_sample(self, msg: Message) -> None:
-        if msg["name"] in self.z and not msg["is_observed"]:
+        if msg["name"] in self.z and not msg["is_observed"] and not msg["done"]:
             value = self.z[msg["name"]][:, None]  # (S, 1)
             msg["value"] = value.expand(msg["fn"].batch_shape[-2:])
             msg["done"] = True

@@ -16,12 +16,12 @@ from hydra.errors import ConfigCompositionException, InstantiationException, Mis
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from stratagem.inference import build
+from stratagem.inference.algorithm import Algorithm
 from stratagem.inference.build import Plan, build_plan, node
 from stratagem.inference.commands import main
 from stratagem.inference.commands.main import COMMANDS
 from stratagem.inference.dataset import Dataset
 from stratagem.inference.fit import fit
-from stratagem.inference.inference import Inference
 from stratagem.models import Backbone, Example, LanguageModel, Latent, Reader
 from stratagem.models.backbone import Role
 from stratagem.models.pretrained import trainable_state
@@ -143,7 +143,7 @@ def test_every_option_builds(tmp_path: Path, tiny: list[str], key: str, option: 
             break
     plan = tried[-1]
     assert isinstance(plan, Plan), plan
-    assert isinstance(plan.step.inference, Inference)
+    assert isinstance(plan.step.inference, Algorithm)
     assert all(isinstance(latent, Latent) for latent in plan.step.model.latents.values())
     assert all(isinstance(role, Role) for role in plan.backbone.roles.values())
 

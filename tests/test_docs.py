@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import stratagem.inference.objectives
 import torch
 from hydra import compose, initialize_config_module
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from stratagem.guides import AmortizedGuide
 from stratagem.inference.commands import main
 from stratagem.inference.data import TaskData
 from stratagem.inference.evaluation import evaluate
+from stratagem.inference.metrics import read_metrics
 from stratagem.models import (
     Categorical,
     KeyValuePrefix,
@@ -177,25 +175,32 @@ def test_the_run_folder_is_as_told(desk: Path) -> None:
     assert {path.name for path in (desk / "runs/first").iterdir()} == names
 
 
-def test_an_objective_is_added_as_told(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file, one YAML, one export."""
-    (module, source), (config, yaml) = written_files(ROOT / "CONTRIBUTING.md").items()
-    write(desk / module, source)
-    write(desk / config, yaml)
-    name = "stratagem." + module.removesuffix(".py").replace("/", ".")
-    spec = importlib.util.spec_from_file_location(name, desk / module)
-    assert spec is not None
-    assert spec.loader is not None
-    added = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(added)
-    target = OmegaConf.load(desk / config).objective._target_.rpartition(".")[2]
-    assert not hasattr(stratagem.inference.objectives, target)
-    monkeypatch.setattr(stratagem.inference.objectives, target, getattr(added, target), raising=False)
-    choice = f"inference={Path(config).stem}"
-    main(["fit", "--config-dir=configs", choice, "run=runs/added", *SMALL, *SMALL_TASK])
-    assert (desk / "runs/added/evaluation.json").is_file()
-    objective: Any = instantiate(OmegaConf.load(desk / config)).objective
-    assert isinstance(objective, stratagem.inference.objectives.Objective)
+def test_an_objective_is_added_as_told(tmp_path: Path) -> None:
+    """The two files, word by word, in a folder that is no part of the repository, and the command as printed."""
+    for name, content in written_files(ROOT / "CONTRIBUTING.md").items():
+        write(tmp_path / name, content)
+    (line,) = (
+        line
+        for b in blocks(ROOT / "CONTRIBUTING.md")
+        for line in b["body"].splitlines()
+        if "prior_mean run" in line
+    )
+    assignment, *words = shlex.split(line)
+    variable, _, value = assignment.partition("=")
+    command = [sys.executable, "-c", "from stratagem.inference.commands import main; main()", *words[1:]]
+    done = subprocess.run(
+        [*command, *SMALL, *SMALL_TASK],
+        cwd=tmp_path,
+        env=os.environ | {variable: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = read_metrics(tmp_path / "runs/prior_mean/metrics.jsonl")
+    assert [row["split"] for row in found] == ["train", "train", "test"]
+    assert "term/guide" in found[0]
+    assert (tmp_path / "runs/prior_mean/evaluation.json").is_file()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -314,7 +314,11 @@ def test_enumerating_the_reals_is_refused() -> None:
         ((ELBO(), Sample(), Exact(), {}), "Exact .* Sample.* needs Enumerate"),
         ((ELBO(), Enumerate(), Pathwise(), {}), "Pathwise .* Enumerate.* needs Sample"),
         ((ELBO(), Sample(), Pathwise(), {"m": MutualInformation()}), "MutualInformation .* needs Enumerate"),
-        ((ELBO(), Sample(), Pathwise(), {"f": ForwardKL()}), "ForwardKL .* needs Enumerate"),
+        (
+            (ELBO(), Sample(), Pathwise(), {"v": VariationalInformation()}),
+            "VariationalInformation .* needs Enumerate",
+        ),
+        ((ELBO(), Sample(), Pathwise(), {"f": ForwardKL()}), "ForwardKL: a single draw"),
     ],
 )
 def test_choices_that_do_not_go_together(parts: tuple[Any, ...], named: str) -> None:

@@ -11,11 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ...models import LatentLM, calibrate
-from ..build import build_plan
+from ..build import build_plan, build_step
+from ..checkpoint import Progress
 from ..dataset import make_dataset, standardise
 from ..evaluation import evaluate
-from ..fit import fit
+from ..fit import STATE, Step, fit
 from ..run_folder import check_run, write_config
+from ..starts import pick_start
 from .report import write_evaluation
 
 log = logging.getLogger(__name__)
@@ -30,28 +32,40 @@ def run(config: DictConfig) -> float:
         check_run(config, folder)
     plan = build_plan(config, folder)
     if is_main:
-        write_config(config, folder)
+        write_config(config, folder, HydraConfig.get().runtime.choices)
     train, test = (
         make_dataset(plan.backbone, plan.data, split, config.seed, folder / "data")
         for split in ("train", "test")
     )
     for dataset in (train, test):
         dataset.keep_features(plan.step.all_parts, plan.backbone.device)
-    standardise(plan.step.all_parts, train, plan.backbone.device)
-    if plan.settings.start_cost and isinstance(plan.step.model, LatentLM):
-        calibrate(
-            plan.step.model,
-            train.batch(range(min(64, len(train)))).to(plan.backbone.device),
-            plan.settings.start_cost,
-        )
     log.info(
         "%s training and %s held-out pairs after %.0f s", len(train), len(test), time.perf_counter() - began
     )
-    progress = fit(plan.step, train, test, plan.optim, plan.settings, config.seed, folder, config.resume)
+    settings, device = plan.settings, plan.backbone.device
+    adapters = {n: p.detach().clone() for n, p in plan.backbone.named_parameters() if p.requires_grad}
+
+    def make(draw: int) -> Step:
+        plan.backbone.load_state_dict(adapters, strict=False)
+        step = build_step(config, plan.backbone, draw)
+        standardise(step.all_parts, train, device)
+        if settings.start_cost and isinstance(step.model, LatentLM):
+            calibrate(step.model, train.batch(range(min(64, len(train)))).to(device), settings.start_cost)
+        return step
+
+    def begin(step: Step, where: Path) -> Progress:
+        return fit(step, train, test, plan.optim, settings, config.seed, where, True, settings.start_steps)
+
+    resume = config.resume
+    if settings.starts > 1 and settings.start_steps < settings.steps and not (folder / STATE).is_file():
+        pick_start(make, begin, test, settings, folder)
+        resume = True
+    step = make(0)
+    progress = fit(step, train, test, plan.optim, settings, config.seed, folder, resume)
     log.info("fitted %s steps, %.0f s in all; evaluating", progress.step, time.perf_counter() - began)
-    if isinstance(plan.step.model, LatentLM) and is_main:
-        result = evaluate(plan.step.model, plan.step.guide, plan.data, config.seed, folder / "data")
-        write_evaluation(folder, plan.step.model, result)
+    if isinstance(step.model, LatentLM) and is_main:
+        result = evaluate(step.model, step.guide, plan.data, config.seed, folder / "data")
+        write_evaluation(folder, step.model, result)
     log.info("done in %.0f s: %s", time.perf_counter() - began, folder)
     assert progress.best is not None
     return progress.best

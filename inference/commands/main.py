@@ -8,12 +8,14 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 
 import hydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 COMMANDS = {
     "fit": "factorise a language model, evaluate it and write a run folder",
@@ -21,6 +23,7 @@ COMMANDS = {
     "generate": "responses under a chosen strategy of a run",
     "infer": "which strategy made each response of a file",
     "evaluate": "fidelity, use, meaning and skill of a run",
+    "compare": "the runs in a folder side by side: stratagem compare DIR",
 }
 
 USAGE = """stratagem <command> [key=value ...] [--help] [--multirun] [--config-dir DIR]
@@ -33,7 +36,25 @@ commands
 TEXTS = ("prompt", "run", "path", "out", "lm")
 """Settings whose value is a text and never a list."""
 
+BARE = {"compare": "run"}
+"""Of commands that take a word without a key, the setting that it is the value of."""
+
+LONGEST = 200
+"""Letters of a folder's name; file systems allow 255 bytes."""
+
 log = logging.getLogger("stratagem")
+
+
+def folder_name(words: str) -> str:
+    """The words that tell a run of a sweep from the others as a path, whatever their length."""
+    parts = [
+        part if len(part) <= LONGEST else f"{part[:LONGEST]}-{sha256(part.encode()).hexdigest()[:8]}"
+        for part in words.split("/")
+    ]
+    return "/".join(parts)
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     if words[0] not in COMMANDS:
         print(f"stratagem: no command {words[0]!r}\n\n{_usage()}", file=sys.stderr)
         raise SystemExit(2)
-    command, sys.argv = words[0], [f"stratagem {words[0]}", *_settings(words[1:])]
+    command, settings = words[0], _keyed(words[1:], BARE.get(words[0]))
+    sys.argv = [f"stratagem {command}", *_settings(settings)]
     os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     # threads that spin while they wait slow a small model tenfold on a busy machine; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -53,6 +75,15 @@ def main(arguments: list[str] | None = None) -> None:
     hydra.main(version_base="1.3", config_path="pkg://stratagem.configs", config_name=command)(
         _reporting(program.run)
     )()
+
+
+def _keyed(words: Sequence[str], key: str | None) -> list[str]:
+    """The words with ``key`` put before the first one that is neither setting nor option, nor an option's value."""
+    for place, word in enumerate(words):
+        plain = not word.startswith("-") and ("=" not in word or Path(word).is_dir())
+        if key and plain and not (place and words[place - 1].startswith("-")):
+            return [*words[:place], f"{key}={word}", *words[place + 1 :]]
+    return list(words)
 
 
 def _settings(words: Sequence[str]) -> list[str]:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from ...models import Batch
 from ..log_quantities import Program
+from ..schedules import Constant, Schedule
 
 
 class Corruption:
-    """Spoils what the decoder or the guide reads while training, never what is scored; off in evaluation."""
+    """Spoils what the decoder or the guide reads while training, never what is scored; off in evaluation.
 
-    def of_model(self, model: Program) -> Program:
-        """The model under the corruption."""
+    Args:
+        rate: chance that a token is spoilt, from 0 to 1, a number or a schedule over the fit.
+
+    Raises:
+        ValueError: a rate outside [0, 1], at the start or at the end.
+    """
+
+    def __init__(self, rate: float | Schedule) -> None:
+        self.rate = rate if isinstance(rate, Schedule) else Constant(rate)
+        for share in (0.0, 1.0):
+            if not 0 <= self.rate.at(share) <= 1:
+                raise ValueError(
+                    f"corruption {type(self).__name__}: rate must be between 0 and 1, got {self.rate.at(share)}"
+                )
+
+    def of_model(self, model: Program, share: float) -> Program:  # noqa: ARG002
+        """The model under the corruption when ``share`` of the fit is done."""
         return model
 
-    def of_guide(self, batch: Batch) -> Batch:
-        """The batch as the guide reads it."""
+    def of_guide(self, batch: Batch, model: Program, share: float) -> Batch:  # noqa: ARG002
+        """The batch as the guide of ``model`` reads it when ``share`` of the fit is done."""
         return batch

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from torch import Tensor
+from torch.distributions import Categorical
 
 from ...models import Batch, Capability
 from ..log_quantities import PLAIN, LogQuantities, Program, Run, Site
@@ -66,8 +68,7 @@ def site_log_prob(name: str, law: TorchDistribution, value: Tensor, shape: torch
     Raises:
         ValueError: a log-density that does not broadcast to ``shape``.
     """
-    relaxed = value.is_floating_point() and law.has_enumerate_support and law.event_dim == 0
-    log_p = (value * law.logits).sum(-1) if relaxed else law.log_prob(value)
+    log_p = (value * law.logits).sum(-1) if is_relaxed(law, value) else law.log_prob(value)
     try:
         return log_p.expand(shape)
     except RuntimeError:
@@ -76,6 +77,31 @@ def site_log_prob(name: str, law: TorchDistribution, value: Tensor, shape: torch
             f"{tuple(shape)}; put the site in the plate data at dim=-1 and move other dimensions to the "
             "event with .to_event(n)"
         ) from None
+
+
+def is_relaxed(law: TorchDistribution, value: Tensor) -> bool:
+    """Whether a value of a site is ``(..., K)`` weights of a categorical law's support, and not a place in it."""
+    return isinstance(law, Categorical) and value.is_floating_point()
+
+
+@contextmanager
+def naming_relaxed(drawn: Trace) -> Iterator[None]:
+    """Notes with an error of a program that its values of categorical sites are relaxed, where they are."""
+    try:
+        yield
+    except (IndexError, RuntimeError, TypeError) as error:
+        for name, site in latent_sites(drawn).items():
+            if is_relaxed(site["fn"], site["value"]):
+                error.add_note(relaxed_note(name))
+        raise
+
+
+def relaxed_note(name: str) -> str:
+    """What a program must not do with the value of a relaxed site."""
+    return (
+        f"site {name}: its value is relaxed, K weights in place of an integer; a program that indexes with it has to "
+        "mix instead (z @ table), or takes a gradient that draws integers, such as ScoreFunction"
+    )
 
 
 def same_sites(model_trace: Trace, guide_trace: Trace) -> None:

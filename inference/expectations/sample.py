@@ -17,6 +17,7 @@ from ..log_quantities import PLAIN, LogQuantities, Program, Run, Scene, Site
 from .expectation import (
     Expectation,
     latent_sites,
+    naming_relaxed,
     read_likelihood,
     read_sites,
     same_sites,
@@ -49,7 +50,7 @@ class Sample(Expectation):
             site["value"] = site["value"].view_as(site["value"])
         if self.one_by_one:
             return self._one_by_one(model, guide, batch, run, guide_trace, shape)
-        with pyro.plate("particles", shape[0], dim=-2):
+        with naming_relaxed(guide_trace), pyro.plate("particles", shape[0], dim=-2):
             model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
         sites = read_sites(model_trace, guide_trace, shape)
         return LogQuantities(
@@ -73,7 +74,7 @@ class Sample(Expectation):
             given = Trace()
             for (name, site), value in zip(drawn.items(), values, strict=True):
                 given.add_node(name, **{**site, "value": value})
-            with pyro.plate("particles", 1, dim=-2):
+            with naming_relaxed(guide_trace), pyro.plate("particles", 1, dim=-2):
                 trace = poutine.trace(poutine.replay(model, trace=given)).get_trace(batch)
             same_sites(trace, guide_trace)
             priors.update({name: trace.nodes[name]["fn"] for name in drawn})

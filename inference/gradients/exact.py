@@ -13,10 +13,13 @@ from .gradient import Gradient
 
 
 class Exact(Gradient):
-    """Autograd through the sum over z: no estimator, no variance."""
+    """Autograd through the sum over z: no estimator, no variance; in model and guide, each of its own bound."""
 
     expectations: ClassVar = (Enumerate,)
 
     def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:
-        bound = objective.bound(log)
-        return bound, bound
+        if objective.shared:
+            bound = objective.bound(log)
+            return bound, bound
+        bound, raised = objective.bound(log.hold_guide()), objective.guide_bound(log.hold_model())
+        return bound, bound + (raised - raised.detach())

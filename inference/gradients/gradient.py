@@ -40,6 +40,10 @@ class Gradient(nn.Module, Part):
     def bind(self, model: nn.Module) -> None:
         """Build what depends on the model, before the first step."""
 
+    def drawn(self, log: LogQuantities) -> LogQuantities:
+        """The plain draws from the guide among those of :meth:`draws`: what terms are functions of."""
+        return log
+
     @abstractmethod
     def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:
         """The bound ``(B,)``, and what is differentiated in its place ``(B,)``."""

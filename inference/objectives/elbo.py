@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..expectations import Enumerate, Sample
 from ..log_quantities import LogQuantities
+from ..schedules import Constant, Schedule
 from .objective import Objective
 
 
@@ -15,9 +16,28 @@ class ELBO(Objective):
     """``E_q[log p(y,z|x) - log q(z|x,y)] = log p(y|x) - KL(q || p(z|x,y))`` [Jordan et al. 1999].
 
     Exact where enumerated; where sampled, unbiased in value and, by the pathwise gradient, in gradient.
+
+    Args:
+        beta: of ``E_q[log p(y|x,z)] - beta KL(q || p(z|x))``, a number or a schedule over the fit, at least 0; the
+            beta-VAE's above 1, below ``log p(y|x)`` from 1 on [Higgins et al. 2017].
+
+    Raises:
+        ValueError: a beta that is negative or not finite, at the start or at the end.
     """
 
     expectations: ClassVar = (Enumerate, Sample)
 
+    def __init__(self, beta: float | Schedule = 1.0) -> None:
+        self.beta = beta if isinstance(beta, Schedule) else Constant(beta)
+        for share in (0.0, 1.0):
+            if not 0 <= self.beta.at(share) < float("inf"):
+                raise ValueError(
+                    f"objective ELBO: beta must be finite and not negative, got {self.beta.at(share)}"
+                )
+
+    @property
+    def of_weights(self) -> bool:
+        return isinstance(self.beta, Constant) and self.beta.value == 1
+
     def bound(self, log: LogQuantities) -> Tensor:
-        return log.expect_q(log.log_w)
+        return log.expect_q(log.log_lik + self.beta.at(log.run.share) * (log.log_prior - log.log_q))

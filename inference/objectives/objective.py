@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 from torch import Tensor
 
+from ..expectations import Expectation
 from ..log_quantities import LogQuantities
 from ..part import Part
 
@@ -17,12 +17,22 @@ class Objective(Part):
     A subclass is its formula, :meth:`bound`, and says what it is right for.
 
     Attributes:
-        of_weights: whether it is a function of ``log_w`` alone.
         updates: gradient steps on a batch before the next.
     """
 
-    of_weights: ClassVar[bool] = False
     updates: int = 1
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether it is a function of ``log_w`` alone; a subclass may say so by a class attribute."""
+        return False
+
+    def check(self, expectation: Expectation) -> None:
+        """Refuse an expectation of the right kind whose settings it cannot have.
+
+        Raises:
+            ValueError: says what would work.
+        """
 
     @abstractmethod
     def bound(self, log: LogQuantities) -> Tensor:

@@ -15,10 +15,14 @@ class Linear(Schedule):
     def __init__(self, start: float, end: float, begin: float = 0.0, until: float = 1.0) -> None:
         if not 0 <= begin < until <= 1:
             raise ValueError(
-                f"schedule linear: expected 0 <= begin < until <= 1, got begin={begin} until={until}"
+                f"schedule {type(self).__name__.lower()}: expected 0 <= begin < until <= 1, got begin={begin} "
+                f"until={until}"
             )
         self.start, self.end, self.begin, self.until = start, end, begin, until
 
     def at(self, share: float) -> float:
-        along = min(1.0, max(0.0, (share - self.begin) / (self.until - self.begin)))
-        return self.start + along * (self.end - self.start)
+        return self.start + self.along(share) * (self.end - self.start)
+
+    def along(self, share: float) -> float:
+        """How much of the way from ``begin`` to ``until`` is done."""
+        return min(1.0, max(0.0, (share - self.begin) / (self.until - self.begin)))

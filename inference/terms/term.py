@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..expectations import Expectation
+from ..gradients import Gradient
 from ..log_quantities import LogQuantities
 from ..part import Part
 from ..schedules import Constant, Schedule
@@ -19,23 +21,35 @@ class Term(Part):
         weight: of the term, at least 0, a number or a schedule over the fit; the sign is the term's own.
 
     Raises:
-        ValueError: a weight that is negative or not finite, at the start or at the end.
+        ValueError: a weight that is negative or not finite, at any share of the fit.
     """
 
     sign: ClassVar[int] = 1
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         self.weight = weight if isinstance(weight, Schedule) else Constant(weight)
-        for share in (0.0, 1.0):
-            if not 0 <= self.weight.at(share) < float("inf"):
-                raise ValueError(
-                    f"term {type(self).__name__}: weight must be finite and not negative, got "
-                    f"{self.weight.at(share)}"
-                )
+        for hundredths in range(101):
+            self._weight(hundredths / 100)
 
     def signed_weight(self, share: float) -> float:
         """What the term's value is multiplied by when ``share`` of the fit is done."""
-        return self.sign * self.weight.at(share)
+        return self.sign * self._weight(share)
+
+    def _weight(self, share: float) -> float:
+        weight = self.weight.at(share)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(
+                f"term {type(self).__name__}: weight must be finite and not negative, got {weight} at the share "
+                f"{share} of the fit"
+            )
+        return weight
+
+    def check(self, expectation: Expectation, gradient: Gradient) -> None:
+        """Refuse draws that the term is not made for.
+
+        Raises:
+            ValueError: says what would work.
+        """
 
     @abstractmethod
     def value(self, log: LogQuantities) -> Tensor:

@@ -16,6 +16,7 @@ class Capability(Enum):
     ENUMERABLE = "enumerable (a finite support that can be summed over)"
     REPARAMETERISED = "reparameterised (a sample is a differentiable function of the parameters)"
     SCORABLE = "scorable (log_prob has gradients in the parameters)"
+    RELAXABLE = "relaxable (a value may be a mixture of the values of a finite support)"
 
 
 class Latent(ABC):

@@ -1,0 +1,46 @@
+"""The contract of an inference algorithm: what a fit asks of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ..models import Batch, Latent
+from .log_quantities import Program
+from .loss import Loss
+
+
+class Algorithm(nn.Module, ABC):
+    """How model and guide are compared; what it learns for itself are parameters of its own."""
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps on a batch before the next."""
+        return 1
+
+    @abstractmethod
+    def check(self, latents: Mapping[str, Latent]) -> None:
+        """Refuse latents that cannot do what the algorithm asks of them, before any forward pass.
+
+        Raises:
+            ValueError: names the latent and an algorithm that would work.
+        """
+
+    def bind(self, model: nn.Module) -> None:
+        """Build what depends on the model, before the first step."""
+
+    @abstractmethod
+    def forward(
+        self, model: Program, guide: Program, batch: Batch, share: float = 1.0, held: Tensor | None = None
+    ) -> Loss:
+        """Loss of a batch, a mean over the data; without gradients one that compares across algorithms.
+
+        Args:
+            model: the generative program.
+            guide: the inference program.
+            batch: the data.
+            share: of the fit that is done.
+            held: what an earlier step on the same batch left in :attr:`Loss.held`.
+        """

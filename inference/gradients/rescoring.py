@@ -1,0 +1,68 @@
+"""The guide's log-density of values that it has drawn, or of others in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyro
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ...models import Batch
+from ..expectations import latent_sites, site_log_prob
+from ..log_quantities import LogQuantities
+
+
+class _HeldParams(Messenger):
+    """Parameters of Pyro's store through which no gradient flows."""
+
+    def _pyro_post_param(self, msg: Message) -> None:
+        if msg["value"] is not None:
+            msg["value"] = msg["value"].detach()
+
+
+def rescore(log: LogQuantities, z: Mapping[str, Tensor], fixed: bool) -> Tensor:
+    """``log q(z|x,y)``, ``(P, B)``, by one more run of the guide on what it read, its sites held at ``z``.
+
+    A site's law is the one given the values in ``z`` of the sites before it, with their gradient. Where the
+    guide's reader is frozen the run costs its head alone.
+
+    Args:
+        log: of draws; says what the guide read and how many particles there are.
+        z: ``(P, B, *event)`` of every site of the guide, by name.
+        fixed: hold the guide's parameters, so that the gradient flows into ``z`` alone.
+
+    Raises:
+        ValueError: the sites are not those of ``z``; or ``fixed``, and the guide is not an ``nn.Module``.
+    """
+    assert log.scene is not None, "log-quantities of traced programs"
+    guide = log.scene.guide
+
+    def held(batch: Batch) -> Any:
+        if not isinstance(guide, nn.Module):
+            raise ValueError(
+                f"guide: {getattr(guide, '__name__', type(guide).__name__)} is no nn.Module, so that its parameters "
+                "cannot be held fixed as the gradient asks; make it one, or use gradient Pathwise with an "
+                "objective that model and guide share"
+            )
+        parameters = {name: parameter.detach() for name, parameter in guide.named_parameters()}
+        with _HeldParams():
+            return functional_call(guide, parameters, (batch,))
+
+    shape = log.log_q.shape
+    given = poutine.Trace()
+    for name, value in z.items():
+        given.add_node(name, name=name, type="sample", is_observed=False, value=value, infer={})
+    with pyro.plate("particles", shape[0], dim=-2):
+        replayed = poutine.replay(held if fixed else guide, trace=given)
+        sites = latent_sites(poutine.trace(replayed).get_trace(log.scene.guide_batch))
+    if set(sites) != set(z):
+        raise ValueError(
+            f"rescore: values of {sorted(z)}, expected those of the guide's sites {sorted(sites)}"
+        )
+    parts = [site_log_prob(name, sites[name]["fn"], value, shape) for name, value in z.items()]
+    return sum(parts[1:], parts[0])
