@@ -60,9 +60,9 @@ class DecoderState:
         """The span of places ``first ..`` after the prompt, place 0 being the prompt's last token."""
         start = self.prompt.start
         places = torch.arange(first, first + num, device=start.order.device)
-        return Span(
-            start.position + places, start.order + places, torch.zeros_like(start.order).expand(-1, num)
-        )
+        # Padding behind the longest prompt may stand beyond the context, where some networks have no position.
+        position = (start.position + places).clamp(max=self.backbone.context - 1)
+        return Span(position, start.order + places, torch.zeros_like(start.order).expand(-1, num))
 
     def _advance(self, embeddings: Tensor, span: Span) -> Tensor:
         self._read = Span.cat([self._read, span])

@@ -51,7 +51,7 @@ class LanguageModel(TorchDistribution):
         backbone: the LM.
         prompt: ``B`` encoded prompts; their role is the network that speaks.
         memory: what z adds to the context; nothing for the law of the role itself.
-        max_length: ``T``, the tokens of a sample.
+        max_length: ``T``, the tokens of a sample; fewer where the context leaves fewer after the longest prompt.
         mask: ``(B, T)`` tells the tokens of an observed value from its padding, for values that were cut
             without an end token; without it the first end token decides.
         warp: changes next-token logits ``(rows, vocab_size)`` before sampling (temperature, top-p); it has no
@@ -60,8 +60,8 @@ class LanguageModel(TorchDistribution):
             What it predicts, and the mask, are the value's.
 
     Raises:
-        ValueError: in ``log_prob``, a value whose shape does not end in ``(B, T)``, or not in that of the
-            mask or of the inputs.
+        ValueError: a prompt that fills the context; in ``log_prob``, a value too long for what the prompt leaves of
+            it, or whose shape does not end in ``(B, T)`` or not in that of the mask.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
@@ -81,7 +81,13 @@ class LanguageModel(TorchDistribution):
         self.mask_of_value, self.warp, self.inputs = mask, warp, inputs
         self._last: _Pass | None = None
         batch_shape = torch.broadcast_shapes(self.memory.batch_shape, (len(prompt),))
-        super().__init__(batch_shape, torch.Size((max_length,)), validate_args=False)
+        room = backbone.context - 1 - int(prompt.start.position.max())
+        if room < 1:
+            raise ValueError(
+                f"LanguageModel: a prompt of {backbone.context - room} tokens leaves no room for a response in the "
+                f"context of {backbone.context} tokens of {backbone.name}; shorten it"
+            )
+        super().__init__(batch_shape, torch.Size((min(max_length, room),)), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -200,10 +206,19 @@ class LanguageModel(TorchDistribution):
                     f"{tuple(self.inputs.shape)}; leave the inputs out to score other values"
                 )
             read = self.inputs.expand(rows.shape)
+        self._check_room(mask)
         state = DecoderState(self.backbone, self.prompt, self.memory, rows.shape[:-2])
         ids = read.masked_fill(~mask, self.backbone.pad_id).reshape(-1, rows.shape[-1])
         hidden = state.start(ids[:, :-1])  # (prod(rows), T, hidden_size)
         return hidden.reshape(*rows.shape, -1)
+
+    def _check_room(self, mask: Tensor) -> None:
+        ends = self.prompt.start.position[:, 0] + 1 + mask.sum(-1)  # (*rows)
+        if (ends > self.backbone.context).any():
+            raise ValueError(
+                f"LanguageModel: prompt and response have {int(ends.max())} tokens together, more than the context of "
+                f"{self.backbone.context} tokens of {self.backbone.name}; shorten them"
+            )
 
 
 def _forget(law: LanguageModel | None) -> None:

@@ -1,7 +1,30 @@
 """Prompts and pairs: files, self-generated, and the synthetic tasks with known strategies."""
 
+from .addition import Addition
+from .base_conversion import BaseConversion
+from .equations import Equations
+from .expressions import Expressions
 from .files import Row, read_rows, write_rows
+from .grid import Grid
+from .mixture import Mixture
 from .sorting import Sorting
+from .steps import StepTask
 from .task import Split, Task, Trace, split_of
 
-__all__ = ["Row", "Sorting", "Split", "Task", "Trace", "read_rows", "split_of", "write_rows"]
+__all__ = [
+    "Addition",
+    "BaseConversion",
+    "Equations",
+    "Expressions",
+    "Grid",
+    "Mixture",
+    "Row",
+    "Sorting",
+    "Split",
+    "StepTask",
+    "Task",
+    "Trace",
+    "read_rows",
+    "split_of",
+    "write_rows",
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
-from .task import Task, check_weights
+from .steps import DIGITS, Steps, StepTask
 
 Digits = tuple[int, ...]
 
@@ -68,7 +69,11 @@ ALGORITHMS: dict[str, Callable[[Digits], Iterator[Digits]]] = {
 }
 
 
-class Sorting(Task):
+def _lists(algorithm: Callable[[Digits], Iterator[Digits]], digits: Digits) -> Steps:
+    return [" ".join(map(str, step)) for step in algorithm(digits)]
+
+
+class Sorting(StepTask):
     """``sort 3 1 4 1 5 :`` answered by the lists of one algorithm, the last of them sorted.
 
     The nuisance is the mark between the lists, one for the whole response.
@@ -82,6 +87,9 @@ class Sorting(Task):
     """
 
     name: ClassVar[str] = "sorting"
+    head: ClassVar[str] = "sort"
+    form: ClassVar[str] = r"sort (\d+) :"
+    known: ClassVar = {name: partial(_lists, run) for name, run in ALGORITHMS.items()}
 
     def __init__(
         self,
@@ -93,53 +101,24 @@ class Sorting(Task):
     ) -> None:
         if length < 3:
             raise ValueError(f"task sorting: length must be at least 3, got {length}")
-        unknown = [s for s in strategies if s not in ALGORITHMS]
-        if unknown or len(set(strategies)) != len(strategies) or not strategies:
-            raise ValueError(
-                f"task sorting: strategies must be distinct names among {', '.join(ALGORITHMS)}; got {list(strategies)}"
-            )
-        taken = {"sort", ":"}
-        wrong = [n for n in nuisances if n in taken or n.isdigit() or n.split() != [n]]
-        if not nuisances or len(set(nuisances)) != len(nuisances) or wrong:
-            raise ValueError(
-                f"task sorting: nuisances must be distinct symbols, none of them a digit; got {list(nuisances)}"
-            )
         self.length = length
-        self.strategies, self.nuisances = tuple(strategies), tuple(nuisances)
-        self.strategy_weights = check_weights(
-            "task sorting, strategy_weights", self.strategies, strategy_weights
-        )
-        self.nuisance_weights = check_weights(
-            "task sorting, nuisance_weights", self.nuisances, nuisance_weights
-        )
+        super().__init__(strategies, strategy_weights, nuisances, nuisance_weights)
 
     @property
-    def vocabulary(self) -> tuple[str, ...]:
-        return ("sort", ":", *map(str, range(10)), *self.nuisances)
+    def symbols(self) -> tuple[str, ...]:
+        return ("sort", ":", *DIGITS)
 
     def draw_prompt(self, rng: random.Random) -> str:
         return f"sort {' '.join(str(rng.randrange(10)) for _ in range(self.length))} :"
 
-    def trace(self, prompt: str, strategy: str, nuisance: str) -> str:
-        lists = ALGORITHMS[strategy](_digits_of(prompt))
-        return f" {nuisance} ".join(" ".join(map(str, step)) for step in lists)
-
-    def strategies_of(self, prompt: str, response: str) -> frozenset[str]:
-        nuisance = self.nuisance_of(response)
-        if nuisance is None:
-            return frozenset()
-        return frozenset(s for s in self.admissible(prompt) if self.trace(prompt, s, nuisance) == response)
-
-    def nuisance_of(self, response: str) -> str | None:
-        seen = {symbol for symbol in response.split() if not symbol.isdigit()}
-        return seen.pop() if len(seen) == 1 and seen <= set(self.nuisances) else None
+    def problem(self, prompt: str) -> tuple[Digits]:
+        digits = tuple(map(int, self.match(prompt)[0]))
+        if len(digits) != self.length:
+            raise self.foreign(prompt)
+        return (digits,)
 
     def is_correct(self, prompt: str, response: str) -> bool:
         symbols = response.split()
-        return symbols[-self.length :] == [str(d) for d in sorted(_digits_of(prompt))] and (
+        return symbols[-self.length :] == [str(d) for d in sorted(self.problem(prompt)[0])] and (
             len(symbols) == self.length or not symbols[-self.length - 1].isdigit()
         )
-
-
-def _digits_of(prompt: str) -> Digits:
-    return tuple(int(symbol) for symbol in prompt.split()[1:-1])

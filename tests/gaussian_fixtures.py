@@ -1,4 +1,4 @@
-"""Linear-Gaussian models whose noise is summed over by quadrature, for the tests of gradients through samples."""
+"""Linear-Gaussian models whose noise is summed over, for the tests of gradients through samples."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from numpy.polynomial.hermite_e import hermegauss
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from stratagem.inference.expectations import Sample
+from stratagem.inference.gradients import Gradient
 from stratagem.inference.log_quantities import LogQuantities, Run
+from stratagem.inference.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE, Objective, Renyi
 from stratagem.models import Batch
 from torch import Tensor, nn
 
-from .inference_fixtures import GaussianGuide, LinearGaussian
+from .inference_fixtures import GaussianGuide, LinearGaussian, close
 
 Bound = Callable[[Tensor], Tensor]
 """``(B,)`` of ``log_w`` ``(S, B)``."""
@@ -85,9 +87,9 @@ class OneSite(Problem):
 
     def __init__(self) -> None:
         self.model, self.guide = LinearGaussian(), GaussianGuide()
-        self._set(a=0.5, b=0.4, r=-0.5)
+        self.set_guide(a=0.5, b=0.4, r=-0.5)
 
-    def _set(self, **values: float | Tensor) -> None:
+    def set_guide(self, **values: float | Tensor) -> None:
         with torch.no_grad():
             for name, value in values.items():
                 getattr(self.guide, name).copy_(torch.as_tensor(value))
@@ -101,7 +103,7 @@ class OneSite(Problem):
     def make_exact(self) -> None:
         w, c, s = self.model.w.detach(), self.model.c.detach(), self.model.log_s.detach().exp()
         whole = w**2 + s**2
-        self._set(a=w / whole, b=-w * c / whole, r=(s / whole.sqrt()).log())
+        self.set_guide(a=w / whole, b=-w * c / whole, r=(s / whole.sqrt()).log())
 
 
 class ChainModel(nn.Module):
@@ -187,3 +189,58 @@ class Quadrature:
             name: rows.repeat(1, len(y)) for name, rows in zip(names, grid.chunk(len(names)), strict=True)
         }
         return cls(y.repeat_interleave(len(weight)), noise, weight.repeat(len(y)) / len(y))
+
+
+def log_mean(log_w: Tensor) -> Tensor:
+    return torch.log(log_w.exp().mean(0))
+
+
+def chi_square(log_w: Tensor) -> Tensor:
+    return -0.5 * torch.log((2 * log_w).exp().mean(0))
+
+
+def root(log_w: Tensor) -> Tensor:
+    return 2 * torch.log((0.5 * log_w).exp().mean(0))
+
+
+def mean(log_w: Tensor) -> Tensor:
+    return log_w.mean(0)
+
+
+def in_pairs(log_w: Tensor) -> Tensor:
+    return 0.5 * (log_mean(log_w[[0, 2]]) + log_mean(log_w[[1, 3]]))
+
+
+BOUNDS: dict[str, tuple[Objective, Bound, Bound]] = {
+    "elbo": (ELBO(), mean, mean),
+    "iwae": (IWAE(), log_mean, log_mean),
+    "ciwae": (CIWAE(0.3), *(lambda w: 0.3 * mean(w) + 0.7 * log_mean(w),) * 2),
+    "miwae S=4": (MIWAE(2), in_pairs, in_pairs),
+    "piwae": (PIWAE(2), log_mean, mean),
+    "piwae S=4": (PIWAE(2), log_mean, in_pairs),
+    "renyi": (Renyi(0.5), root, root),
+    "chi-square": (Renyi(-1.0), log_mean, chi_square),
+}
+"""Objective, and what model and guide raise, written out, for S = 2 where not said."""
+
+
+def truth(problem: Problem, of_model: Bound, of_guide: Bound, q: Quadrature) -> dict[str, Tensor]:
+    """Of the mean bounds, by autograd of the quadrature itself."""
+    of = {
+        part: problem.gradients((q.weights * bound(problem.log_w(q.y, q.noise))).sum())
+        for part, bound in (("model", of_model), ("guide", of_guide))
+    }
+    return {name: of[name.partition(".")[0]][name] for name in of["model"]}
+
+
+def found(
+    problem: Problem, objective: Objective, gradient: Gradient, q: Quadrature, alone: bool = True
+) -> dict[str, Tensor]:
+    _, raised = gradient.surrogate(objective, problem.run(q.y, q.noise, alone))
+    return problem.gradients((q.weights * raised).sum())
+
+
+def holds(problem: Problem, name: str, gradient: Gradient, q: Quadrature, alone: bool = True) -> None:
+    """The law: the expected gradient is that of the expected bound."""
+    objective, of_model, of_guide = BOUNDS[name]
+    close(found(problem, objective, gradient, q, alone), truth(problem, of_model, of_guide, q))

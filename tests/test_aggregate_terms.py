@@ -31,17 +31,22 @@ from stratagem.inference.terms import (
 from stratagem.models import Batch
 from torch import Tensor, nn
 
-from .gaussian_fixtures import (
+from .aggregate_fixtures import (
     GRID,
     density,
+    divergence,
     gaussian_log,
     gaussian_parameters,
+    gradients,
     holds_in_expectation,
     integral,
+    mixture,
 )
 from .inference_fixtures import EXACT, GaussianGuide, LinearGaussian, Tables, Toy, close, gaussian_batch
 
-FLOOR = 0.3
+FLOOR = 0.23
+"""Of a joint value, above some of either toy's router and below others."""
+
 Written = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -93,17 +98,13 @@ def is_the_formula(
 ) -> None:
     found, expected = value(log), written(tables.log_q, tables.log_prior)
     torch.testing.assert_close(found, expected, **EXACT)
-    truth = gradients(toy, expected)
+    truth = of_all(toy, expected)
     assert any(g.abs().max() > 1e-4 for g in truth.values())
-    close(gradients(toy, found), truth)
+    close(of_all(toy, found), truth)
 
 
-def gradients(toy: Toy, value: Tensor) -> dict[str, Tensor]:
-    names, parameters = zip(*toy.parameters.items(), strict=True)
-    found = torch.autograd.grad(value.sum(), parameters, allow_unused=True, retain_graph=True)
-    return {
-        n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, parameters, found, strict=True)
-    }
+def of_all(toy: Toy, value: Tensor) -> dict[str, Tensor]:
+    return dict(zip(toy.parameters, gradients(value.sum(), list(toy.parameters.values())), strict=True))
 
 
 @pytest.mark.parametrize("expectation", [Enumerate(), Sample(2)], ids=["enumerate", "sample"])
@@ -149,8 +150,6 @@ MUTANTS: dict[str, tuple[str, Callable[[LogQuantities], Tensor]]] = {
 
 
 def test_a_wrong_term_is_told_from_its_formula(toy: Toy) -> None:
-    print(toy.tables().log_prior.exp())
-    assert 0
     log, tables = Enumerate()(toy.model, toy.guide, toy.batch), toy.tables()
     for name, (of, value) in MUTANTS.items():
         try:
@@ -241,25 +240,17 @@ def test_values_of_continuous_latents_are_scored_under_every_law() -> None:
         torch.testing.assert_close(values.own(law), crossed.diagonal(dim1=1, dim2=2), **EXACT)
 
 
-def mixture(mean: Tensor, log_scale: Tensor) -> Tensor:
-    return density(GRID, mean, log_scale).mean(0)  # (B, 1) laws
-
-
-def kl(q: Tensor, p: Tensor) -> Tensor:
-    return integral(q * (q.clamp_min(1e-300).log() - p.clamp_min(1e-300).log()))
-
-
 def by_quadrature(parameters: Sequence[Tensor]) -> dict[str, Tensor]:
     q_mean, q_log_scale, p_mean, p_log_scale = parameters
     q, p = mixture(q_mean, q_log_scale), mixture(p_mean, p_log_scale)
-    each = torch.stack([kl(density(GRID, *law), q) for law in zip(q_mean, q_log_scale, strict=True)])
+    each = torch.stack([divergence(density(GRID, *law), q) for law in zip(q_mean, q_log_scale, strict=True)])
     zero = torch.zeros(1, 1, dtype=torch.float64)
     held = density(GRID, q_mean.detach(), q_log_scale.detach())
     shortfall = (math.log(FLOOR) - density(GRID, p_mean, p_log_scale).log()).relu()
     return {
         "information": each.mean(),
-        "aggregate kl": kl(q, p),
-        "router to prior": kl(p, mixture(zero, zero)),
+        "aggregate kl": divergence(q, p),
+        "router to prior": divergence(p, mixture(zero, zero)),
         "router support": integral(held * shortfall).mean(),
     }
 
@@ -280,7 +271,7 @@ def detached_draws(log: LogQuantities) -> Tensor:
 def test_a_gradient_that_leaves_the_draws_out_is_told() -> None:
     parameters = gaussian_parameters(data=2, dimensions=1)
     truth = by_quadrature(parameters)["aggregate kl"]
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="tensor"):
         holds_in_expectation(lambda: detached_draws(gaussian_log(parameters, 400)).mean(), truth, parameters)
 
 
@@ -288,7 +279,7 @@ def test_an_objective_that_holds_the_draws_does_not_matter() -> None:
     model, guide, batch = LinearGaussian(), GaussianGuide(), gaussian_batch()
     mean = (guide.a * batch.features["y"] + guide.b)[:, None]
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    truth = kl(mixture(mean, guide.r.expand(3, 1)), mixture(zero, zero))
+    truth = divergence(mixture(mean, guide.r.expand(3, 1)), mixture(zero, zero))
     inference = Inference(ELBO(), Sample(400), Held(), {"aggregate": AggregateKL()})
 
     def draw() -> Tensor:

@@ -150,3 +150,27 @@ def test_a_value_of_another_length_than_its_mask_is_refused(
     batch = make_batch(backbone)
     with pytest.raises(ValueError, match=r"shape \(3, 3\) does not fit the mask .* shape \(3, 4\)"):
         base_law(backbone, batch).log_prob(batch.response[:, :-1])
+
+
+def test_rows_that_fit_the_context_may_stand_in_one_batch_that_does_not(
+    architecture: str, make_backbone: MakeBackbone, make_batch: MakeBatch, unpad: Unpad
+) -> None:
+    """The longest prompt with the longest response would pass the context; no row does."""
+    backbone = make_backbone(architecture)
+    half = backbone.context // 2
+    batch = make_batch(backbone, prompts=(backbone.context - 2, half - 6), responses=(2, half))
+    together = base_law(backbone, batch).log_prob(batch.response)
+    alone = torch.cat([base_law(backbone, row).log_prob(row.response) for row in unpad(batch)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    drawn = base_law(backbone, batch, masked=False).sample()
+    assert drawn.shape == (2, 2), "two tokens are left after the longest prompt"
+
+
+def test_what_passes_the_context_is_refused(make_backbone: MakeBackbone, make_batch: MakeBatch) -> None:
+    backbone = make_backbone("llama")
+    long = make_batch(backbone, prompts=(backbone.context - 2, 3), responses=(3, 3))
+    with pytest.raises(ValueError, match=f"{backbone.context + 1} tokens together, more than the context"):
+        base_law(backbone, long).log_prob(long.response)
+    full = make_batch(backbone, prompts=(backbone.context, 3), responses=(1, 1))
+    with pytest.raises(ValueError, match="leaves no room for a response in the context"):
+        base_law(backbone, full)

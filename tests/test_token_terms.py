@@ -512,7 +512,10 @@ def test_a_pass_is_kept_for_its_value_its_gradients_and_its_law_alone(toy: Toy) 
     assert torch.equal(first, again)
     expected = toy.model.decoder(toy.batch, z).log_prob(y)
     assert torch.equal(changed, expected)
-    kept = weakref.ref(law.hidden(y).detach()._base if law.hidden(y)._base is None else law.hidden(y)._base)
+    assert law._last is None
+    law.log_prob(y)
+    assert law._last is not None
+    kept = weakref.ref(law._last.hidden)
     assert kept() is not None
     del law, found
     assert kept() is None

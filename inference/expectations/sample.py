@@ -32,7 +32,9 @@ class Sample(Expectation):
     Args:
         num_particles: S, at least 1.
         one_by_one: run the model once for each particle and once more on the way back, so that the memory is
-            that of one particle, at the price of S encodings of the prompts and of half as much time again.
+            that of one particle, at the price of a second run forward and of S encodings of the prompts: where
+            these are as long as the responses, of three times the time. Of a site's laws under the model the first
+            particle's is kept.
     """
 
     def __init__(self, num_particles: int = 1, one_by_one: bool = False) -> None:
@@ -77,8 +79,10 @@ class Sample(Expectation):
             with naming_relaxed(guide_trace), pyro.plate("particles", 1, dim=-2):
                 trace = poutine.trace(poutine.replay(model, trace=given)).get_trace(batch)
             same_sites(trace, guide_trace)
-            priors.update({name: trace.nodes[name]["fn"] for name in drawn})
-            prior = [site_log_prob(name, priors[name], z, one) for name, z in zip(drawn, values, strict=True)]
+            laws = [trace.nodes[name]["fn"] for name in drawn]
+            for name, law in zip(drawn, laws, strict=True):
+                priors.setdefault(name, law)
+            prior = [site_log_prob(*site, one) for site in zip(drawn, laws, values, strict=True)]
             return (read_likelihood(trace, one), *prior)
 
         rows = [

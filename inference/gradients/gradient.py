@@ -41,7 +41,7 @@ class Gradient(nn.Module, Part):
         """Build what depends on the model, before the first step."""
 
     def drawn(self, log: LogQuantities) -> LogQuantities:
-        """The plain draws from the guide among those of :meth:`draws`: what terms are functions of."""
+        """One copy of each particle: what terms are functions of."""
         return log
 
     @abstractmethod

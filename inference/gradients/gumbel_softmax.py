@@ -15,7 +15,9 @@ from .gradient import Gradient
 from .relaxed import RelaxedDraws, one_hot_of_largest, perturbed, temperature_schedule
 
 
-class _Softened(RelaxedDraws):
+class SoftenedDraws(RelaxedDraws):
+    """Mixtures in place of draws; draws in value, but not in gradient, where ``hard``."""
+
     def __init__(self, gradient: str, temperature: float, hard: bool) -> None:
         super().__init__(gradient)
         self.temperature, self.hard = temperature, hard
@@ -57,7 +59,7 @@ class GumbelSoftmax(Gradient):
         self.hard = hard
 
     def draws(self, share: float) -> RelaxedDraws:
-        return _Softened(type(self).__name__, self.temperature.at(share), self.hard)
+        return SoftenedDraws(type(self).__name__, self.temperature.at(share), self.hard)
 
     def check(self, objective: Objective, expectation: Expectation) -> None:  # noqa: ARG002
         if not objective.shared:

@@ -53,10 +53,12 @@ class Rebar(Gradient):
 
     where ``F(c_s)`` is F with the s-th draw alone relaxed. The noise of ``c~`` is that of ``c`` seen from z, the
     common random numbers under which ``c~ = c`` in value while their paths differ:
-    ``d g~_k = (1 - exp(g_k - g_z)) d log q_k`` against ``d g_k = d log q_k``. Unbiased in model and guide for any eta
-    and temperature; REINFORCE at eta 0. Model and guide are run on 3 S rows at once, and the bound that is reported
-    and the model's gradient are those of the S plain draws. The categorical sites of the guide must be independent
-    given x and y.
+    ``d g~_k = (1 - exp(g_k - g_z)) d log q_k`` against ``d g_k = d log q_k``. What else the parameters do to
+    ``F(c_s) - F(c~_s)`` cancels draw by draw, so that the model's gradient is that of the plain draws. Unbiased in
+    model and guide for any eta and temperature; REINFORCE at eta 0.
+
+    Model and guide are run on 3 S rows at once; the bound that is reported is that of the S plain draws. The
+    categorical sites of the guide must be independent given x and y.
 
     Args:
         eta: weight of the control variate.

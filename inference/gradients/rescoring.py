@@ -49,9 +49,14 @@ def rescore(log: LogQuantities, z: Mapping[str, Tensor], fixed: bool) -> Tensor:
                 "cannot be held fixed as the gradient asks; make it one, or use gradient Pathwise with an "
                 "objective that model and guide share"
             )
-        parameters = {name: parameter.detach() for name, parameter in guide.named_parameters()}
+        # Each place once: a module that is reached by two paths would be put back from its own stand-in.
+        parameters = {
+            f"{path}.{name}".lstrip("."): parameter.detach()
+            for path, module in guide.named_modules()
+            for name, parameter in module.named_parameters(recurse=False)
+        }
         with _HeldParams():
-            return functional_call(guide, parameters, (batch,))
+            return functional_call(guide, parameters, (batch,), tie_weights=False)
 
     shape = log.log_q.shape
     given = poutine.Trace()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ...models import Capability
@@ -12,7 +11,7 @@ from ..expectations import Expectation, Sample
 from ..log_quantities import LogQuantities
 from ..objectives import Objective
 from .gradient import Gradient
-from .rescoring import rescore
+from .two_paths import slope, two_paths
 
 
 class TailAdaptive(Gradient):
@@ -20,9 +19,9 @@ class TailAdaptive(Gradient):
 
     The guide's gradient is ``sum_s g_s d log w_s/dz_s dz_s/dphi`` with ``g_s = c_s^beta / sum_r c_r^beta``, where
     ``c_s`` is the share of the S draws with a weight of at least ``w_s``: it covers as much of the posterior as the
-    draws allow, however heavy the tail of the weights. No gradient of one function: f changes with q; 0 where the
-    guide is the posterior. It takes the place of the objective's gradient in the guide, whose bound the model
-    raises by the same draws, held fixed. Costs one more run back through the model.
+    draws allow, however heavy the tail of the weights. Zero on every draw where the guide is the posterior; elsewhere
+    biased as the gradient of any one divergence, f being made of the S draws. The model raises the objective's bound
+    as by :class:`Pathwise`, from the same run. Costs one more run of the guide.
 
     Args:
         beta: at most 0; the plain mean of the draws at 0.
@@ -54,18 +53,7 @@ class TailAdaptive(Gradient):
             )
 
     def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:
-        z = {name: site.z for name, site in log.sites.items()}
-        log_w = log.log_joint - rescore(log, z, fixed=True)
-        raised = (self.weights(log.log_w) * log_w).sum(0)
-        bound = objective.bound(log.hold_guide())
-        # What the guide is to gain by the draws, less what it would gain through the model's bound.
-        slopes = torch.autograd.grad((raised - bound).sum(), list(z.values()), retain_graph=True)
-        gain = sum(
-            (value * slope).flatten(2).sum(-1) if value.dim() > 2 else value * slope
-            for value, slope in zip(z.values(), slopes, strict=True)
-        )
-        assert isinstance(gain, Tensor)
-        return bound, bound + (gain - gain.detach()).sum(0)
+        return objective.bound(log), two_paths(log, slope(objective.bound, log), self.weights(log.log_w))
 
     def weights(self, log_w: Tensor) -> Tensor:
         """``(S, B)`` weights of the draws, without gradient, summing to one over S."""

@@ -43,8 +43,9 @@ def two_paths(log: LogQuantities, model: Tensor, guide: Tensor) -> Tensor:
     """``(B,)``, to be differentiated in place of a bound.
 
     Its gradient is ``sum_s m_s d log p(y,z_s|x)`` in the model and ``sum_s g_s dlog w_s/dz_s dz_s`` in the guide, the
-    q in ``w_s`` being a function of z alone. Where nothing else is differentiated, what flows into the draws is scaled on its way, in one run back through
-    the model; where terms are, their part must not be, and it costs a second.
+    q in ``w_s`` being a function of z alone. Where nothing else is differentiated, what flows into the draws is
+    scaled on its way, in one run back through the model; where terms are, their part must not be, and it costs a
+    second.
 
     Args:
         log: of draws.

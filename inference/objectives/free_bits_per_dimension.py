@@ -17,7 +17,7 @@ from .free_bits import FreeBits
 class FreeBitsPerDimension(FreeBits):
     """``E_q[log p(y|x,z)] - sum_j max(lambda, mean over the minibatch of KL_j)`` [Kingma et al. 2016].
 
-    j runs over the coordinates of all latents, each a Gaussian under q and p; ``KL_j`` is in closed form. Not
+    Here j runs over the coordinates of all latents, each a Gaussian under q and p; ``KL_j`` is in closed form. Not
     pointwise: which coordinates are free is decided by the minibatch, as in the paper, and each datum bears the
     same penalty. Unbiased in the draws, given the minibatch, where no latent's law depends on another's value.
 
