@@ -52,7 +52,7 @@ def summary(kind: type) -> str:
 
 def exactness(kind: type) -> str:
     """The sentences that say whether it is exact, unbiased or biased."""
-    said = [s for s in sentences(kind)[1:] if re.search(r"\b(un)?biased\b|\b[Ee]xact\b", s)]
+    said = [s for s in sentences(kind)[1:] if re.search(r"\b(un)?biased\b|\bexact\b", s, re.IGNORECASE)]
     first = summary(kind)
     return " ".join(said).replace("|", "\\|") or ("exact" if re.search(r"\bexact\b", first) else "")
 

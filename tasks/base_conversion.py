@@ -28,10 +28,9 @@ def powers(number: int, base: int) -> Steps:
 
 
 def places(number: int, base: int) -> Steps:
-    """Hundreds, tens and ones converted each by itself; then their sum."""
-    text = str(number)
-    parts = [int(digit) * 10 ** (len(text) - 1 - i) for i, digit in enumerate(text)]
-    return [in_base(part, base) for part in (*parts, number)]
+    """The hundreds converted, then with the tens, then with the ones."""
+    units = [10**i for i in range(len(str(number)))]
+    return [in_base(number // unit * unit, base) for unit in reversed(units)]
 
 
 def binary(number: int, base: int) -> Steps | None:

@@ -1,4 +1,4 @@
-"""Gaussian laws of guide and router as log-quantities, and quadrature, for the tests of terms over a minibatch."""
+"""Terms over a minibatch written out, Gaussian laws for them, and quadrature, for their tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,64 @@ from collections.abc import Callable, Sequence
 import pyro.distributions as dist
 import torch
 from stratagem.inference.log_quantities import LogQuantities, Site
+from stratagem.inference.terms import (
+    AggregateKL,
+    AggregateMMD,
+    MinibatchInformation,
+    PosteriorEntropy,
+    RouterSupport,
+    RouterToPrior,
+    Term,
+)
 from torch import Tensor
 
 GRID = torch.linspace(-14.0, 14.0, 4001, dtype=torch.float64)
+
+
+FLOOR = 0.23
+"""Of a joint value, above some of either toy's router and below others."""
+
+Written = Callable[[Tensor, Tensor], Tensor]
+
+
+def summed(share: Callable[[Tensor, Tensor, int, int], Tensor]) -> Written:
+    """``(B,)`` of a formula for value k of datum b, from ``q`` and ``p`` ``(P, B)``."""
+
+    def written(log_q: Tensor, log_prior: Tensor) -> Tensor:
+        q, p = log_q.exp(), log_prior.exp()
+        size, data = q.shape
+        return torch.stack([sum(share(q, p, k, b) for k in range(size)) for b in range(data)])
+
+    return written
+
+
+def others(q: Tensor, p: Tensor, k: int, b: int) -> Tensor:
+    """Datum b's part of the products of different data in ``(mean q - mean p)^2`` at k."""
+    gaps = [q[k, j] - p[k, j] for j in range(q.shape[1]) if j != b]
+    return (q[k, b] - p[k, b]) * sum(gaps) / len(gaps)
+
+
+WRITTEN: dict[str, tuple[Term, Written]] = {
+    "information": (
+        MinibatchInformation(),
+        summed(lambda q, _, k, b: q[k, b] * (q[k, b].log() - q[k].mean().log())),
+    ),
+    "aggregate kl": (
+        AggregateKL(),
+        summed(lambda q, p, k, b: q[k, b] * (q[k].mean().log() - p[k].mean().log())),
+    ),
+    "aggregate mmd": (AggregateMMD(), summed(others)),
+    "router to prior": (
+        RouterToPrior(),
+        summed(lambda _, p, k, b: p[k, b] * (p[k].mean().log() + math.log(len(p)))),
+    ),
+    "entropy": (PosteriorEntropy(), summed(lambda q, _, k, b: -q[k, b] * q[k, b].log())),
+    "router support": (
+        RouterSupport(floor=FLOOR),
+        summed(lambda q, p, k, b: q[k, b].detach() * max(math.log(FLOOR) - p[k, b].log(), 0 * p[k, b])),
+    ),
+}
+"""Each term, and its formula for latents of finite support."""
 
 
 def gaussian_parameters(seed: int = 0, data: int = 3, dimensions: int = 2) -> list[Tensor]:

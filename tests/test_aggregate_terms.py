@@ -1,10 +1,10 @@
-"""Terms on the laws of guide and router over a minibatch, against their formulas written out one value at a time."""
+"""Terms over a minibatch of finite latents against their sums, and what all such terms refuse."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
@@ -12,13 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stratagem.inference.aggregate import aggregate_kl
 from stratagem.inference.expectations import Enumerate, Sample
-from stratagem.inference.gradients import Exact, Held
-from stratagem.inference.inference import Inference
-from stratagem.inference.laws import Law, Values
 from stratagem.inference.log_quantities import LogQuantities
-from stratagem.inference.objectives import ELBO, InfoVAE
 from stratagem.inference.terms import (
     AggregateKL,
     AggregateMMD,
@@ -32,61 +27,12 @@ from stratagem.models import Batch
 from torch import Tensor, nn
 
 from .aggregate_fixtures import (
-    GRID,
-    density,
-    divergence,
-    gaussian_log,
-    gaussian_parameters,
+    FLOOR,
+    WRITTEN,
+    Written,
     gradients,
-    holds_in_expectation,
-    integral,
-    mixture,
 )
 from .inference_fixtures import EXACT, GaussianGuide, LinearGaussian, Tables, Toy, close, gaussian_batch
-
-FLOOR = 0.23
-"""Of a joint value, above some of either toy's router and below others."""
-
-Written = Callable[[Tensor, Tensor], Tensor]
-
-
-def summed(share: Callable[[Tensor, Tensor, int, int], Tensor]) -> Written:
-    """``(B,)`` of a formula for value k of datum b, from ``q`` and ``p`` ``(P, B)``."""
-
-    def written(log_q: Tensor, log_prior: Tensor) -> Tensor:
-        q, p = log_q.exp(), log_prior.exp()
-        size, data = q.shape
-        return torch.stack([sum(share(q, p, k, b) for k in range(size)) for b in range(data)])
-
-    return written
-
-
-def others(q: Tensor, p: Tensor, k: int, b: int) -> Tensor:
-    """Datum b's part of the products of different data in ``(mean q - mean p)^2`` at k."""
-    gaps = [q[k, j] - p[k, j] for j in range(q.shape[1]) if j != b]
-    return (q[k, b] - p[k, b]) * sum(gaps) / len(gaps)
-
-
-WRITTEN: dict[str, tuple[Term, Written]] = {
-    "information": (
-        MinibatchInformation(),
-        summed(lambda q, _, k, b: q[k, b] * (q[k, b].log() - q[k].mean().log())),
-    ),
-    "aggregate kl": (
-        AggregateKL(),
-        summed(lambda q, p, k, b: q[k, b] * (q[k].mean().log() - p[k].mean().log())),
-    ),
-    "aggregate mmd": (AggregateMMD(), summed(others)),
-    "router to prior": (
-        RouterToPrior(),
-        summed(lambda _, p, k, b: p[k, b] * (p[k].mean().log() + math.log(len(p)))),
-    ),
-    "entropy": (PosteriorEntropy(), summed(lambda q, _, k, b: -q[k, b] * q[k, b].log())),
-    "router support": (
-        RouterSupport(floor=FLOOR),
-        summed(lambda q, p, k, b: q[k, b].detach() * max(math.log(FLOOR) - p[k, b].log(), 0 * p[k, b])),
-    ),
-}
 
 
 def is_the_formula(
@@ -226,145 +172,6 @@ def test_the_order_of_the_batch_changes_nothing() -> None:
         )
 
 
-def test_values_of_continuous_latents_are_scored_under_every_law() -> None:
-    parameters = gaussian_parameters()
-    values = Values.under(Law.POSTERIOR, gaussian_log(parameters, 2))
-    assert values.z is not None
-    z = values.z["z"]
-    for law, (mean, log_scale) in zip(Law, (parameters[:2], parameters[2:]), strict=True):
-        crossed = values.cross(law)
-        assert crossed.shape == (2, 3, 3)
-        for s, b, j in itertools.product(range(2), range(3), range(3)):
-            log_p = sum(density(z[s, b, d], mean[j, d], log_scale[j, d]).log() for d in range(2))
-            torch.testing.assert_close(crossed[s, b, j], log_p, **EXACT)
-        torch.testing.assert_close(values.own(law), crossed.diagonal(dim1=1, dim2=2), **EXACT)
-
-
-def by_quadrature(parameters: Sequence[Tensor]) -> dict[str, Tensor]:
-    q_mean, q_log_scale, p_mean, p_log_scale = parameters
-    q, p = mixture(q_mean, q_log_scale), mixture(p_mean, p_log_scale)
-    each = torch.stack([divergence(density(GRID, *law), q) for law in zip(q_mean, q_log_scale, strict=True)])
-    zero = torch.zeros(1, 1, dtype=torch.float64)
-    held = density(GRID, q_mean.detach(), q_log_scale.detach())
-    shortfall = (math.log(FLOOR) - density(GRID, p_mean, p_log_scale).log()).relu()
-    return {
-        "information": each.mean(),
-        "aggregate kl": divergence(q, p),
-        "router to prior": divergence(p, mixture(zero, zero)),
-        "router support": integral(held * shortfall).mean(),
-    }
-
-
-@pytest.mark.parametrize("name", ["information", "aggregate kl", "router to prior", "router support"])
-def test_draws_have_the_integral_in_value_and_gradient(name: str) -> None:
-    parameters = gaussian_parameters(data=2, dimensions=1)
-    truth = by_quadrature(parameters)[name]
-    term = WRITTEN[name][0]
-    holds_in_expectation(lambda: term.value(gaussian_log(parameters, 400)).mean(), truth, parameters)
-
-
-def detached_draws(log: LogQuantities) -> Tensor:
-    values = Values.under(Law.POSTERIOR, log, fixed=True)
-    return values.expect(values.mean_law(Law.POSTERIOR) - values.mean_law(Law.PRIOR))
-
-
-def test_a_gradient_that_leaves_the_draws_out_is_told() -> None:
-    parameters = gaussian_parameters(data=2, dimensions=1)
-    truth = by_quadrature(parameters)["aggregate kl"]
-    with pytest.raises(AssertionError, match="tensor"):
-        holds_in_expectation(lambda: detached_draws(gaussian_log(parameters, 400)).mean(), truth, parameters)
-
-
-def test_an_objective_that_holds_the_draws_does_not_matter() -> None:
-    model, guide, batch = LinearGaussian(), GaussianGuide(), gaussian_batch()
-    mean = (guide.a * batch.features["y"] + guide.b)[:, None]
-    zero = torch.zeros(1, 1, dtype=torch.float64)
-    truth = divergence(mixture(mean, guide.r.expand(3, 1)), mixture(zero, zero))
-    inference = Inference(ELBO(), Sample(400), Held(), {"aggregate": AggregateKL()})
-
-    def draw() -> Tensor:
-        loss = inference(model, guide, batch)
-        return loss.surrogate + loss.bound.mean()
-
-    holds_in_expectation(draw, truth, list(guide.parameters()))
-
-
-def gaussian_kernel(mean: Tensor, variance: Tensor, width: float) -> Tensor:
-    """``E exp(-|u|^2 / width)`` of ``u ~ N(mean, variance)``, a product over the last dimension."""
-    spread = 1 + 2 * variance / width
-    return ((-(mean**2) / (width * spread)).exp() * spread**-0.5).prod(-1)
-
-
-def expected_mmd(parameters: Sequence[Tensor], width: float) -> Tensor:
-    q_mean, q_log_scale, p_mean, p_log_scale = parameters
-    laws = [(q_mean, q_log_scale, 1.0), (p_mean, p_log_scale, -1.0)]
-    pairs: Tensor | float = 0.0
-    for (m, s, sign), (n, t, other) in itertools.product(laws, repeat=2):
-        apart, variance = m[:, None] - n, (2 * s).exp()[:, None] + (2 * t).exp()
-        pairs = pairs + sign * other * gaussian_kernel(apart, variance, width)
-    assert isinstance(pairs, Tensor)
-    return (pairs.sum() - pairs.diagonal().sum()) / (len(q_mean) * (len(q_mean) - 1))
-
-
-def test_the_mmd_has_its_closed_form_in_value_and_gradient() -> None:
-    parameters, term = gaussian_parameters(), AggregateMMD(kernel="rbf", width=3.0)
-    truth = expected_mmd(parameters, 3.0)
-    holds_in_expectation(lambda: term.value(gaussian_log(parameters, 30)).mean(), truth, parameters)
-    default = AggregateMMD(kernel="rbf")
-    pyro.set_rng_seed(3)
-    value = default.value(gaussian_log(parameters, 5))
-    pyro.set_rng_seed(3)
-    torch.testing.assert_close(
-        value, AggregateMMD(kernel="rbf", width=4.0).value(gaussian_log(parameters, 5))
-    )
-
-
-def test_the_mmd_of_equal_laws_is_nothing_in_the_mean() -> None:
-    law = [p[:1].detach().expand(3, 2).clone().requires_grad_() for p in gaussian_parameters()[:2]]
-    for kernel in ("imq", "rbf"):
-        term = AggregateMMD(kernel=kernel)
-        drawn = torch.stack([term.value(gaussian_log([*law, *law], 20)).mean().detach() for _ in range(100)])
-        assert drawn.mean().abs() < 4 * drawn.std() / 10
-        assert drawn.std() < 0.1, "too noisy to say anything"
-        assert (drawn < 0).any(), "unbiased, so negative at times"
-
-
-@pytest.mark.parametrize("kernel", ["imq", "rbf"])
-def test_the_mmd_of_given_draws_is_the_sum_over_pairs_of_different_data(kernel: str) -> None:
-    log, term = gaussian_log(gaussian_parameters(), 2), AggregateMMD(kernel=kernel, width=1.5)
-
-    def k(u: Tensor, v: Tensor) -> Tensor:
-        distance = ((u - v) ** 2).sum()
-        return 1.5 / (1.5 + distance) if kernel == "imq" else torch.exp(-distance / 1.5)
-
-    pyro.set_rng_seed(7)
-    z, v = (Values.under(law, log).z for law in Law)
-    pyro.set_rng_seed(7)
-    value = term.value(log)
-    assert z is not None
-    assert v is not None
-    a, c = z["z"], v["z"]
-    for b in range(3):
-        by_hand = sum(
-            k(a[s, b], a[t, j]) + k(c[s, b], c[t, j]) - k(a[s, b], c[t, j]) - k(c[s, b], a[t, j])
-            for j, s, t in itertools.product(range(3), range(2), range(2))
-            if j != b
-        )
-        torch.testing.assert_close(value[b], by_hand / 8, **EXACT)
-
-
-def test_the_entropy_of_gaussians_and_its_direction() -> None:
-    parameters = gaussian_parameters()
-    value = PosteriorEntropy().value(gaussian_log(parameters, 2))
-    expected = (parameters[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
-    torch.testing.assert_close(value, expected, **EXACT)
-    assert PosteriorEntropy(0.5).signed_weight(1.0) == 0.5
-    assert PosteriorEntropy(0.5, direction="lower").signed_weight(1.0) == -0.5
-    for term in (AggregateKL, AggregateMMD, RouterToPrior, RouterSupport):
-        assert term(0.5).signed_weight(1.0) == -0.5
-    assert MinibatchInformation(0.5).signed_weight(1.0) == 0.5
-
-
 class TwoLatents(nn.Module):
     """A program of ``a`` and ``b``, where b may depend on a; with a response to condition."""
 
@@ -427,45 +234,6 @@ def test_particles_one_by_one_are_no_different() -> None:
     torch.testing.assert_close(*values, **EXACT)
 
 
-INFO = {"alpha": 0.25, "lambda_": 1.5}
-
-
-def info_vae(log_joint: Tensor, log_lik: Tensor, log_q: Tensor, written: Written) -> Tensor:
-    log_prior = log_joint - log_lik
-    each = (log_q.exp() * (log_lik - 0.75 * (log_q - log_prior))).sum(0)
-    return each - 0.75 * written(log_q, log_prior)
-
-
-@pytest.mark.parametrize("divergence", ["kl", "mmd"])
-def test_the_info_vae_is_its_formula(toy: Toy, divergence: str) -> None:
-    written = WRITTEN[f"aggregate {divergence}"][1]
-    t = toy.tables()
-    expected = info_vae(t.log_prior + t.log_lik, t.log_lik, t.log_q, written)
-    truth = toy.gradients(-expected.mean())
-
-    def holds(objective: InfoVAE) -> None:
-        loss = Inference(objective, Enumerate(), Exact())(toy.model, toy.guide, toy.batch)
-        torch.testing.assert_close(loss.bound, expected.detach(), **EXACT)
-        close(toy.gradients(loss.surrogate), truth)
-
-    holds(InfoVAE(**INFO, divergence=divergence))
-    for wrong in ({"alpha": 0.5, "lambda_": 1.25}, {"alpha": 0.25, "lambda_": 1.4}):
-        with pytest.raises(AssertionError):
-            holds(InfoVAE(**wrong, divergence=divergence))
-    with torch.no_grad():
-        loss = Inference(InfoVAE(**INFO, divergence=divergence), Sample(2), Held())(
-            toy.model, toy.guide, toy.batch
-        )
-    assert loss.bound.isfinite().all()
-
-
-def test_the_info_vae_goes_from_the_elbo_to_free_posteriors(toy: Toy) -> None:
-    log = Enumerate()(toy.model, toy.guide, toy.batch)
-    torch.testing.assert_close(InfoVAE(0.0, 1.0, "kl").bound(log), ELBO().bound(log), **EXACT)
-    free = InfoVAE(1.0, 2.0, "kl").bound(log)
-    torch.testing.assert_close(free, log.expect_q(log.log_lik) - 2 * aggregate_kl(log), **EXACT)
-
-
 @pytest.mark.parametrize(
     ("make", "named"),
     [
@@ -474,10 +242,6 @@ def test_the_info_vae_goes_from_the_elbo_to_free_posteriors(toy: Toy) -> None:
         (lambda: RouterSupport(floor=0.0), "floor must be above 0"),
         (lambda: PosteriorEntropy(direction="up"), "direction raise or lower, got 'up'"),
         (lambda: PosteriorEntropy(-1.0), "weight must be finite and not negative"),
-        (lambda: InfoVAE(alpha=1.5), "alpha <= 1"),
-        (lambda: InfoVAE(alpha=0.0, lambda_=0.5), "lambda_ >= 1 - alpha"),
-        (lambda: InfoVAE(alpha=float("nan")), "alpha <= 1"),
-        (lambda: InfoVAE(divergence="js"), "divergence kl or mmd, got 'js'"),
     ],
 )
 def test_settings_without_meaning_are_refused(make: Callable[[], object], named: str) -> None:

@@ -280,6 +280,15 @@ def test_the_peak_is_counted_from_where_it_begins() -> None:
         assert PeakMemory(device).figures()["peak_memory"] < during - 150
 
 
+def test_the_peak_of_a_gpu_is_what_torch_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: device.index * 2**20)
+    memory = PeakMemory(torch.device("cuda", 3))
+    assert asked == [torch.device("cuda", 3)]
+    assert memory.figures() == {"peak_memory": 3.0}
+
+
 def test_folders_of_a_sweep_have_names_that_file_systems_take(tmp_path: Path) -> None:
     short = "inference=elbo,lm=/a/b,seed=0"
     assert folder_name(short) == short

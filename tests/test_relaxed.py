@@ -483,7 +483,7 @@ def test_what_makes_no_sense_is_refused(make: Callable[[], Any], named: str) -> 
     [
         (
             {"v": Normal(2)},
-            r"none of the latents v is categorical; use gradient Pathwise \(inference=elbo_pathwise\)",
+            r"expected a categorical latent, but v is Normal; use gradient Pathwise \(inference=elbo_pathwise\)",
         ),
         (
             {"k": Categorical(2), "n": Neither(2)},

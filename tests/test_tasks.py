@@ -316,13 +316,13 @@ BY_HAND = {
     "base 1 3 7 to 4 :": {
         "division": "3 4 r 1 ; 8 r 2 ; 2 r 0 ; 2 0 2 1",
         "powers": "2 r 9 ; 0 r 9 ; 2 r 1 ; 2 0 2 1",
-        "places": "1 2 1 0 ; 1 3 2 ; 1 3 ; 2 0 2 1",
+        "places": "1 2 1 0 ; 2 0 0 2 ; 2 0 2 1",
         "binary": "1 0 0 0 1 0 0 1 ; 2 0 2 1",
     },
     "base 9 0 9 to 5 :": {
         "division": "1 8 1 r 4 ; 3 6 r 1 ; 7 r 1 ; 1 r 2 ; 1 2 1 1 4",
         "powers": "1 r 2 8 4 ; 2 r 3 4 ; 1 r 9 ; 1 r 4 ; 1 2 1 1 4",
-        "places": "1 2 1 0 0 ; 0 ; 1 4 ; 1 2 1 1 4",
+        "places": "1 2 1 0 0 ; 1 2 1 0 0 ; 1 2 1 1 4",
     },
     "eval 4 * ( 3 + 5 ) + 8 :": {
         "bracket": "4 * 8 + 8 ; 3 2 + 8 ; 4 0",
@@ -399,7 +399,8 @@ def test_every_step_of_a_conversion_holds(number: int) -> None:
         assert (left, remainder < power) == (times * power + remainder, True)
         left, power = remainder, power // base
     assert power == 1
-    assert sum(int(part, base) for part in rows["places"][:-1]) == asked
+    heads = [str(asked)[: i + 1].ljust(len(str(asked)), "0") for i in range(len(str(asked)))]
+    assert [int(part, base) for part in rows["places"]] == list(map(int, heads))
     assert "binary" not in rows or int(rows["binary"][0], 2) == asked
 
 

@@ -78,9 +78,10 @@ class GumbelSoftmax(Gradient):
                     "reparameterised; use gradient ScoreFunction (inference=elbo_rloo)"
                 )
         if latents and not any(Capability.RELAXABLE in latent.capabilities for latent in latents.values()):
+            found = ", ".join(f"{name} is {type(latent).__name__}" for name, latent in latents.items())
             raise ValueError(
-                f"gradient GumbelSoftmax: none of the latents {', '.join(latents)} is categorical; use gradient "
-                "Pathwise (inference=elbo_pathwise)"
+                f"gradient GumbelSoftmax: expected a categorical latent, but {found}; use gradient Pathwise "
+                "(inference=elbo_pathwise)"
             )
 
     def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:
