@@ -15,8 +15,8 @@ class Part(ABC):
     Attributes:
         expectations: the ways of taking ``E_q`` that it is right for.
         needs: what it asks of every latent; None for nothing.
-        pointwise: whether what it says of a datum is a function of that datum's ``log_lik``, ``log_prior`` and
-            ``log_q`` alone; otherwise its neighbours in the batch, or more of the run, take part.
+        pointwise: whether what it says of a datum is a function of that datum's log-quantities, those of its
+            sites included; otherwise its neighbours in the batch, or more of the run, take part.
     """
 
     expectations: ClassVar[tuple[type[Expectation], ...]]

@@ -118,6 +118,8 @@ def test_every_command_composes(path: Path, words: list[str], tmp_path: Path) ->
     for name, content in written_files(path).items():
         write(tmp_path / name, content)
     command, *rest = words
+    if command == "compare" and "=" not in rest[0]:
+        rest[0] = f"run={rest[0]}"
     folders = [word.split("=", 1)[1] for word in rest if word.startswith("--config-dir=")]
     overrides = [
         word.split(",")[0] if "--multirun" in rest else word for word in rest if not word.startswith("--")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from stratagem.inference.expectations import Enumerate, Expectation, Sample
-from stratagem.inference.gradients import Exact, Held, Pathwise
+from stratagem.inference.gradients import Exact, GumbelSoftmax, Pathwise
 from stratagem.inference.inference import Inference
 from stratagem.inference.objectives import (
     CIWAE,
@@ -75,6 +75,6 @@ def test_pairs_that_make_no_sense_are_refused(
 
 
 def test_free_bits_per_coordinate_refuse_a_categorical() -> None:
-    inference = Inference(FreeBitsPerDimension(), Sample(2), Held())
+    inference = Inference(FreeBitsPerDimension(), Sample(2), GumbelSoftmax())
     with pytest.raises(ValueError, match=r"FreeBitsPerDimension needs every latent to be reparameterised"):
         inference.check({"z": Categorical(3)})

@@ -8,7 +8,7 @@ import pyro.poutine.runtime
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ..expectations import Sample
+from ..expectations import Expectation, Sample
 from ..log_quantities import LogQuantities
 from ..objectives import Objective
 from .gradient import Gradient
@@ -27,12 +27,22 @@ class Held(Gradient):
 
     The model's half of wake-sleep: with the objective ``IWAE`` the gradient is ``sum_s w_s d log p(y, z_s|x)`` with
     self-normalised weights [Bornschein & Bengio 2015, eq. 6], biased at the rate 1/S, with any latents.
+
+    Raises:
+        ValueError: in :meth:`check`, an objective over the minibatch.
     """
 
     expectations: ClassVar = (Sample,)
 
     def draws(self, share: float) -> Detached:  # noqa: ARG002
         return Detached()
+
+    def check(self, objective: Objective, expectation: Expectation) -> None:  # noqa: ARG002
+        if not objective.pointwise:
+            raise ValueError(
+                f"gradient Held: holds the log-quantities of q, and {type(objective).__name__} has more of the guide "
+                "in it; use gradient Pathwise for continuous latents, expectation Enumerate for discrete ones"
+            )
 
     def surrogate(self, objective: Objective, log: LogQuantities) -> tuple[Tensor, Tensor]:
         bound = objective.bound(log.hold_guide())

@@ -28,11 +28,13 @@ class LeaveOneOut(Baseline):
             )
 
     def forward(self, value: Tensor, bound: Bound, log: LogQuantities) -> tuple[Tensor, Tensor]:
+        mean = self.of_others
+        sites = {
+            name: replace(site, log_prior=mean(site.log_prior), log_q=mean(site.log_q))
+            for name, site in log.sites.items()
+        }
         others = replace(
-            log,
-            log_lik=self.of_others(log.log_lik),
-            log_prior=self.of_others(log.log_prior),
-            log_q=self.of_others(log.log_q),
+            log, log_lik=mean(log.log_lik), log_prior=mean(log.log_prior), log_q=mean(log.log_q), sites=sites
         )
         return value - bounds_with(bound, log, others), value.new_zeros(())
 

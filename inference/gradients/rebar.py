@@ -104,8 +104,17 @@ class Rebar(Gradient):
 
 def _copy(log: LogQuantities, place: int) -> LogQuantities:
     """One of the three copies, its log-quantities alone."""
-    lik, prior, log_q = (v.chunk(Rebar.copies)[place] for v in (log.log_lik, log.log_prior, log.log_q))
-    return replace(log, log_lik=lik, log_prior=prior, log_q=log_q, sites={})
+
+    def part(values: Tensor) -> Tensor:
+        return values.chunk(Rebar.copies)[place]
+
+    sites = {
+        name: replace(site, log_prior=part(site.log_prior), log_q=part(site.log_q))
+        for name, site in log.sites.items()
+    }
+    return replace(
+        log, log_lik=part(log.log_lik), log_prior=part(log.log_prior), log_q=part(log.log_q), sites=sites
+    )
 
 
 def _plain(site: Site, size: int) -> Site:

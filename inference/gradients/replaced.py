@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -20,12 +22,21 @@ def bounds_with(bound: Bound, log: LogQuantities, other: LogQuantities) -> Tenso
     def swap(values: Tensor, others: Tensor) -> Tensor:
         return torch.where(replaced, others[:, None], values[:, None]).flatten(1)  # (S, S * B)
 
+    sites = {
+        name: replace(
+            site,
+            log_prior=swap(site.log_prior, other.sites[name].log_prior),
+            log_q=swap(site.log_q, other.sites[name].log_q),
+        )
+        for name, site in log.sites.items()
+    }
     bounds = bound(
         LogQuantities(
             swap(log.log_lik, other.log_lik),
             swap(log.log_prior, other.log_prior),
             swap(log.log_q, other.log_q),
             enumerated=False,
+            sites=sites,
             run=log.run,
         )
     )

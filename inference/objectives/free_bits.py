@@ -19,9 +19,6 @@ class FreeBits(Objective):
     biased upward, at the rate 1/sqrt(S) where KL_i is near lambda;
     :class:`~stratagem.inference.objectives.FreeBitsPerDimension` is without that noise.
 
-    Attributes:
-        pointwise: a function of each latent's own log-quantities, and not of their sums alone.
-
     Args:
         bits: lambda, in nats per latent, at least 0.
 
@@ -30,7 +27,6 @@ class FreeBits(Objective):
     """
 
     expectations: ClassVar[tuple[type[Expectation], ...]] = (Enumerate, Sample)
-    pointwise: ClassVar = False
 
     def __init__(self, bits: float = 0.5) -> None:
         if not 0 <= bits < float("inf"):
