@@ -35,7 +35,7 @@ def places(number: int, base: int) -> Steps:
 
 def binary(number: int, base: int) -> Steps | None:
     """Through base 2, whose digits are grouped; only to bases that are powers of 2."""
-    return None if base & (base - 1) else [in_base(number, 2), in_base(number, base)]
+    return None if base not in (4, 8) else [in_base(number, 2), in_base(number, base)]
 
 
 def in_base(number: int, base: int) -> str:
@@ -50,8 +50,8 @@ def in_base(number: int, base: int) -> str:
 class BaseConversion(StepTask):
     """``base 1 3 7 to 4 :`` answered by the steps of one method, the last of them ``2 0 2 1``.
 
-    Through binary is admissible for the bases 4 and 8 alone. The numbers have three digits at least in every base;
-    so no two methods ever give the same response.
+    Through binary is admissible for the bases 4 and 8 alone; half of the prompts are drawn for it. The numbers have
+    three digits at least in every base, so that no two methods ever give the same response.
 
     Args:
         largest: number to convert; the smallest is the square of the largest base.
@@ -92,7 +92,10 @@ class BaseConversion(StepTask):
         return ("base", "to", ":", *DIGITS, "r")
 
     def draw_prompt(self, rng: random.Random) -> str:
-        return spaced(f"base {rng.randint(self.smallest, self.largest)} to {rng.choice(self.bases)} :")
+        through = [base for base in self.bases if base in (4, 8)]
+        direct = [base for base in self.bases if base not in (4, 8)]
+        base = rng.choice(through if not direct or (through and rng.random() < 0.5) else direct)
+        return spaced(f"base {rng.randint(self.smallest, self.largest)} to {base} :")
 
     def problem(self, prompt: str) -> tuple[int, int]:
         number, base = map(int, self.match(prompt))

@@ -71,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     # threads that spin while they wait slow a small model tenfold on a busy machine; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     program = import_module(f".{command}", __package__)
     hydra.main(version_base="1.3", config_path="pkg://stratagem.configs", config_name=command)(
         _reporting(program.run)
