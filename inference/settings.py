@@ -23,7 +23,7 @@ class FitSettings:
             it, at the evaluations of the first half of the fit; 0 never.
         starts: draws of the first weights that are fitted for ``start_steps`` each, of which the best goes on; 1 for
             one alone.
-        start_steps: steps after which they are compared, at most ``steps``.
+        start_steps: steps after which they are compared; a fit of no more steps has one start.
         mixed_precision: ``no`` or ``bf16``.
         progress: show a progress bar where the output is a terminal.
     """

@@ -165,6 +165,7 @@ def test_the_tour_of_the_readme_runs(desk: Path, capsys: pytest.CaptureFixture[s
             pytest.fail(f"stratagem {' '.join(words)} ended with {stop.code}: {capsys.readouterr()}")
     assert (desk / "pairs.inferred.csv").is_file()
     assert len(list((desk / "runs/seeds").glob("*/evaluation.json"))) == 3
+    assert (desk / "runs/three/compare.png").is_file()
     capsys.readouterr()
     runpy.run_path(str(desk / "steer.py"))
     assert len(capsys.readouterr().out.splitlines()) == 4
@@ -173,7 +174,7 @@ def test_the_tour_of_the_readme_runs(desk: Path, capsys: pytest.CaptureFixture[s
 def test_the_run_folder_is_as_told(desk: Path) -> None:
     told = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     names = {name.rstrip("/") for cell in told for name in re.findall(r"`([^`]+)`", cell)}
-    main(["fit", "run=runs/first", *SMALL, *SMALL_TASK])
+    main(["fit", "run=runs/first", "fit.start_steps=1", *SMALL, *SMALL_TASK])
     assert {path.name for path in (desk / "runs/first").iterdir()} == names
 
 
@@ -217,3 +218,22 @@ def test_the_readme_marks_what_ci_runs() -> None:
     marked = {block["name"]: block["body"] for block in blocks(ROOT / "README.md") if block["key"] == "ci"}
     assert sorted(marked) == ["main job", "tests"]
     assert all(body.count("\n") == 1 for body in marked.values())
+
+
+def test_the_tables_of_algorithms_are_those_of_the_code() -> None:
+    """``python docs/tables.py`` writes them anew."""
+    tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    page = (ROOT / "docs" / "inference.md").read_text()
+    assert page == tables["renewed"](page)
+
+
+def test_every_part_says_where_it_is_from_and_whether_it_is_biased() -> None:
+    tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    for name in ("objectives", "gradients", "terms"):
+        head, rows = tables["TABLES"][name]()
+        for row in rows:
+            cells = dict(zip(head, row, strict=True))
+            assert cells["formula and source"], row
+            assert cells["bias"], (
+                f"{row[0]}: its docstring does not say whether it is exact, unbiased or biased"
+            )

@@ -13,7 +13,7 @@ from .gradient import Gradient
 
 
 class Exact(Gradient):
-    """Autograd through the sum over z: no estimator, no variance; in model and guide, each of its own bound."""
+    """Autograd through the sum over z, in model and guide, each of its own bound; exact, without variance."""
 
     expectations: ClassVar = (Enumerate,)
 

@@ -17,6 +17,7 @@ class ExcessReconstruction(Reconstruction):
 
     The weights ``v_t = -log p0(y_t|x,y_<t)``, held fixed and brought to mean 1 over the response, put the gain on
     the tokens that the base cannot foresee, those that a strategy decides; a token that is certain counts nothing.
+    Exact where enumerated, unbiased where sampled.
     """
 
     def check(self, expectation: Expectation, gradient: Gradient) -> None:

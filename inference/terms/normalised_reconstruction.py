@@ -13,7 +13,8 @@ from .reconstruction import Reconstruction
 class NormalisedReconstruction(Reconstruction):
     """``E_q[log p(y|x,z)] / max(|log p0(y|x)|, floor)``, a number without units: -1 where z tells nothing.
 
-    A long or unlikely response weighs as much as a short one. The term's weight is in nats a response.
+    A long or unlikely response weighs as much as a short one. The term's weight is in nats a response. Exact where
+    enumerated, unbiased where sampled.
 
     Args:
         weight: as for any term.

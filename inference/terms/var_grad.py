@@ -17,7 +17,7 @@ class VarGrad(GuideTerm):
     there the gradient has no variance.
 
     Over draws from q its gradient in q is that of ``KL(q || p(z|x,y))`` [Richter et al. 2020; Malkin et al. 2023]:
-    exactly by enumeration; by S draws without bias in value and gradient, and draw by draw the score-function
+    exact by enumeration; by S draws unbiased in value and gradient, and draw by draw the score-function
     gradient with leave-one-out baselines. So beside an ELBO that the guide raises too it counts that a second time;
     beside gradient Held it does not.
     """
