@@ -136,9 +136,11 @@ def test_every_option_composes_and_its_classes_exist(command: str, key: str, opt
 def test_every_option_builds(tmp_path: Path, tiny: list[str], key: str, option: str) -> None:
     """With a pairing of latent and algorithm at least."""
     tried: list[Plan | ValueError] = []
-    for latent, inference in ALGORITHMS:
-        chosen = {"latent@latents.z": latent, "inference": inference, key: option}
-        overrides = [f"{name}={value}" for name, value in chosen.items()]
+    pairings = [
+        {"latent@latents.z": latent, "inference": inference, key: option} for latent, inference in ALGORITHMS
+    ]
+    for chosen in dict.fromkeys(tuple(pairing.items()) for pairing in pairings):
+        overrides = [f"{name}={value}" for name, value in chosen]
         tried.append(plan_or_refusal(tmp_path, *overrides, *tiny))
         if isinstance(tried[-1], Plan):
             break

@@ -8,7 +8,7 @@ import pytest
 import torch
 from stratagem.inference.aggregate import aggregate_kl
 from stratagem.inference.expectations import Enumerate, Sample
-from stratagem.inference.gradients import Exact, Held
+from stratagem.inference.gradients import Exact, GumbelSoftmax
 from stratagem.inference.inference import Inference
 from stratagem.inference.objectives import ELBO, InfoVAE
 from torch import Tensor
@@ -45,7 +45,7 @@ def test_the_info_vae_is_its_formula(toy: Toy, divergence: str) -> None:
         with pytest.raises(AssertionError):
             holds(InfoVAE(**wrong, divergence=divergence))
     with torch.no_grad():
-        loss = Inference(InfoVAE(**INFO, divergence=divergence), Sample(2), Held())(
+        loss = Inference(InfoVAE(**INFO, divergence=divergence), Sample(2), GumbelSoftmax())(
             toy.model, toy.guide, toy.batch
         )
     assert loss.bound.isfinite().all()
