@@ -61,13 +61,17 @@ def build_backbone(config: DictConfig) -> Backbone:
     )
 
 
-def _typed(kind: type[T], config: DictConfig, name: str) -> T:
-    """A dataclass of settings, each of the type that it is declared with."""
+def typed(kind: type[T], settings: Any, prefix: str = "") -> T:
+    """A dataclass of settings, each of the type that it is declared with.
+
+    Raises:
+        ValueError: one that is not, named after ``prefix``, or that the dataclass refuses.
+    """
     try:
-        settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), config[name]))
+        made: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), settings))
     except OmegaConfBaseException as error:
-        raise ValueError(f"{name}.{error.full_key}: {str(error.msg).splitlines()[0]}") from None
-    return settings
+        raise ValueError(f"{prefix}{error.full_key}: {str(error.msg).splitlines()[0]}") from None
+    return made
 
 
 def build_step(config: DictConfig, backbone: Backbone, draw: int = 0) -> Step:
@@ -93,7 +97,7 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     Raises:
         ValueError: a part that refuses its settings, or parts that do not go together.
     """
-    settings = _typed(FitSettings, config, "fit")
+    settings = typed(FitSettings, config["fit"], "fit.")
     optim = Optim(**node(config, "optim"))
     data: Data = instantiate(node(config, "data"))
     torch.manual_seed(config.seed)

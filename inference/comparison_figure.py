@@ -1,8 +1,7 @@
-"""The picture of a comparison; the only place that knows seaborn."""
+"""The picture of a comparison."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..models.pretrained import write_atomic
 from .comparison import Row
+from .figures import write_figure
 
 COLUMNS = 4
 """Panels beside each other."""
@@ -42,11 +41,7 @@ class Axis:
 
 def write_picture(path: Path, rows: Sequence[Row], axes: Sequence[Axis]) -> None:
     """The picture as ``.png`` and ``.svg``, its path given without an ending."""
-    figure = picture(rows, axes)
-    for suffix in ("png", "svg"):
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix, dpi=160)
-        write_atomic(path.with_name(f"{path.name}.{suffix}"), content.getvalue())
+    write_figure(path, picture(rows, axes))
 
 
 def picture(rows: Sequence[Row], axes: Sequence[Axis]) -> Figure:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +18,7 @@ from ..models.pretrained import WEIGHTS, load_state, read_tensors, trainable_sta
 from .algorithm import Algorithm
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .dataset import Dataset
+from .interrupts import interrupts
 from .loss import Loss
 from .metrics import MetricsLog
 from .optim import Optim
@@ -116,7 +113,7 @@ def fit(
             save_checkpoint(state, step.all_parts, optimizer, progress)
 
     with (
-        _interrupts() as interrupted,
+        interrupts() as interrupted,
         tqdm(
             total=last,
             initial=progress.step,
@@ -259,25 +256,3 @@ def _check_finite(value: Tensor, what: str, step: int, index: list[int], data: D
 
 def _kept(state: Path) -> str:
     return f"the last good checkpoint is {state}" if state.is_file() else "no checkpoint had been written yet"
-
-
-@contextmanager
-def _interrupts() -> Iterator[Any]:
-    """Turns the first Ctrl-C or SIGTERM into a flag that is read between steps; the second acts at once."""
-    seen: list[int] = []
-    before: Mapping[int, Any] = {}
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        seen.append(number)
-        for n, handler in before.items():
-            signal.signal(n, handler)
-
-    try:
-        before = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        before = {}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)

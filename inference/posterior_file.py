@@ -19,6 +19,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
 
+POSTERIOR = "posterior.nc"
+
 DRAWS = 100
 
 
@@ -104,3 +106,17 @@ def write_posterior(path: Path, inference_data: Any) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_probabilities(path: Path) -> np.ndarray:
+    """The exact ``p(z|x,y)`` of a file, ``(N, P)``.
+
+    Raises:
+        ValueError: the file of latents that cannot be enumerated.
+    """
+    found = az.from_netcdf(str(path), engine="h5netcdf").posterior
+    if "z_probability" not in found:
+        raise ValueError(
+            f"{path}: no probabilities of strategies; only latents that can be enumerated have them"
+        )
+    return np.asarray(found["z_probability"][0, 0])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,58 +14,89 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from ..models import Backbone, Batch, collate
+from ..models import Backbone, LanguageModel, collate, encode_prompt
+from ..models.backbone import BASE
 from ..models.text import decode, encode
 from ..tasks import Task
 from .dataset import sample_base
+from .packing import pack
 
 log = logging.getLogger(__name__)
+
+WARM_UP, COOL_DOWN = 200, 0.4
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a base is trained: AdamW, a warm-up of 200 steps, cosine to 0.
+    """How a base is trained: Muon on the matrices of the layers, AdamW on the rest; the learning rate warms up over 200
+    steps, and falls to 0 over the last 0.4 of them.
 
     Attributes:
         steps: optimizer steps.
-        batch_size: pairs of a step, drawn afresh from the mixture.
+        rows: of a step, each as long as the context and full of pairs drawn afresh from the mixture.
         lr: peak learning rate.
         seed: of weights and data.
         eval_every: steps between evaluations.
-        test_size: held-out prompts.
+        test_size: held-out prompts of each task.
+        compile: the loss by ``torch.compile``.
     """
 
     steps: int
-    batch_size: int
+    rows: int
     lr: float
     seed: int
     eval_every: int
     test_size: int
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every", "test_size"):
+        for name in ("steps", "rows", "eval_every", "test_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be above 0, got {self.lr}")
 
+    def rate(self, step: int) -> float:
+        """The share of the peak learning rate at a step."""
+        left = (self.steps - step) / (COOL_DOWN * self.steps)
+        return min((step + 1) / WARM_UP, 1.0, left)
+
 
 @dataclass(frozen=True)
-class BaseReport:
-    """What the base reaches on held-out prompts.
+class TaskReport:
+    """What the base reaches on held-out prompts of one task.
 
     Attributes:
         loss: ``E_x E_{y ~ mixture} -log p0(y|x)`` over all responses of the mixture, nats per sequence.
         floor: the mixture's entropy, nats per sequence: no law has a smaller loss.
         accuracy: share of right answers of sampled responses.
-        frequencies: share of each strategy in sampled responses, those that follow several counted in part.
-        seconds: of the training.
+        frequencies: by strategy, its probability in the mixture, mean over the prompts, and its share in sampled
+            responses, those that follow several counted in part.
     """
 
     loss: float
     floor: float
     accuracy: float
-    frequencies: dict[str, float]
+    frequencies: dict[str, tuple[float, float]]
+
+    @property
+    def excess(self) -> float:
+        """The loss above the floor, as a share of it."""
+        return self.loss / self.floor - 1
+
+
+@dataclass(frozen=True)
+class BaseReport:
+    """What a trained base reaches, by task.
+
+    Attributes:
+        tasks: figures of each.
+        pairs: that it was trained on.
+        seconds: of the training.
+    """
+
+    tasks: dict[str, TaskReport]
+    pairs: int
     seconds: float
 
 
@@ -78,51 +109,76 @@ def train_base(backbone: Backbone, task: Task, training: Training) -> BaseReport
     """
     lm = backbone.lm
     lm.requires_grad_(True)
-    optimizer = torch.optim.AdamW(lm.parameters(), training.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda s: min((s + 1) / 200, 1) * 0.5 * (1 + math.cos(math.pi * min(1.0, s / training.steps))),
-    )
-    pairs = task.stream("train", training.seed)
-    prompts = task.prompts(training.test_size, "test", training.seed)
-    began = time.perf_counter()
+    optimizers = _optimizers(lm, training.lr)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, training.rate) for o in optimizers]
+    examples = (encode(backbone, t.prompt, t.response) for t in task.stream("train", training.seed))
+    packs = pack(examples, training.rows, backbone.context, backbone.pad_id)
+    loss_of: Callable[..., Tensor] = torch.compile(_loss) if training.compile else _loss
+    prompts = {name: t.prompts(training.test_size, "test", training.seed) for name, t in task.parts.items()}
+    began, pairs = time.perf_counter(), 0
     with tqdm(range(training.steps), desc="pretrain", disable=None) as bar:
         for step in bar:
-            drawn = list(itertools.islice(pairs, training.batch_size))
-            batch = collate([encode(backbone, t.prompt, t.response) for t in drawn], backbone.pad_id)
-            batch = batch.to(backbone.device)
-            assert batch.response_mask is not None
-            loss = -response_log_probs(backbone, batch).sum() / batch.response_mask.sum()
+            packed = next(packs).to(backbone.device)
+            pairs += packed.size
+            loss = loss_of(lm, packed.ids, packed.attention(), packed.position, packed.target)
             if not torch.isfinite(loss):
-                raise ValueError(f"the loss of step {step + 1} is {float(loss)}; lower lr")
-            optimizer.zero_grad()
+                raise ValueError(f"the loss of step {step + 1} is {float(loss.detach())}; lower lr")
             loss.backward()
             nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
             if (step + 1) % training.eval_every == 0:
-                held_out, floor = mixture_loss(backbone, task, prompts)
-                bar.set_postfix_str(f"held-out loss {held_out:.4f}, floor {floor:.4f} nats a sequence")
+                above = {
+                    name: held_out - floor
+                    for name, t in task.parts.items()
+                    for held_out, floor in [mixture_loss(backbone, t, prompts[name][:100])]
+                }
+                text = ", ".join(f"{name} {nats:.3f}" for name, nats in above.items())
+                log.info(
+                    "step %s, %.0f s: nats a sequence above the floor: %s",
+                    step + 1,
+                    time.perf_counter() - began,
+                    text,
+                )
     lm.requires_grad_(False)
     seconds = time.perf_counter() - began
-    loss_out, floor = mixture_loss(backbone, task, prompts)
-    accuracy, frequencies = sampled_figures(backbone, task, prompts, training.seed)
-    return BaseReport(loss_out, floor, accuracy, frequencies, seconds)
+    reports = {name: _report(backbone, t, prompts[name], training.seed) for name, t in task.parts.items()}
+    return BaseReport(reports, pairs, seconds)
 
 
-def response_log_probs(backbone: Backbone, batch: Batch) -> Tensor:
-    """``log p0(y|x)``, ``(B,)`` nats per sequence, with gradients in the base's weights."""
-    assert batch.response is not None
-    assert batch.response_mask is not None
-    ids = torch.cat([batch.prompt, batch.response], 1)
-    mask = torch.cat([batch.prompt_mask, batch.response_mask], 1)
-    position = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    logits = backbone.network("base")(input_ids=ids, attention_mask=mask.long(), position_ids=position).logits
-    start = batch.prompt.shape[1]
-    losses = cross_entropy(
-        logits[:, start - 1 : -1].float().transpose(1, 2), batch.response, reduction="none"
-    )
-    return -(losses * batch.response_mask).sum(1)
+def _optimizers(lm: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon [Jordan et al. 2024] for the matrices of the layers, AdamW for embeddings and norms."""
+    tables = {id(m.weight) for m in lm.modules() if isinstance(m, nn.Embedding)}
+    matrices = [p for p in lm.parameters() if p.ndim == 2 and id(p) not in tables]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in lm.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def _loss(lm: nn.Module, ids: Tensor, attention: Tensor, position: Tensor, target: Tensor) -> Tensor:
+    """Nats per token of the responses."""
+    logits = lm(input_ids=ids, attention_mask=attention, position_ids=position, use_cache=False).logits
+    nll = cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    wanted = target[:, 1:].flatten()
+    return (nll * wanted).sum() / wanted.sum()
+
+
+def _report(backbone: Backbone, task: Task, prompts: Sequence[str], seed: int) -> TaskReport:
+    loss, floor = mixture_loss(backbone, task, prompts)
+    texts = sample_texts(backbone, prompts, seed)
+    right = sum(task.is_correct(p, t) for p, t in zip(prompts, texts, strict=True)) / len(prompts)
+    true, sampled = Counter[str](), Counter[str]()
+    for prompt, text in zip(prompts, texts, strict=True):
+        true.update(task.admissible(prompt))
+        found = task.strategies_of(prompt, text)
+        sampled.update({s: 1 / len(found) for s in found})
+    shares = {s: (true[s] / len(prompts), sampled[s] / len(prompts)) for s in task.strategies}
+    return TaskReport(loss, floor, right, shares)
 
 
 @torch.no_grad()
@@ -133,19 +189,18 @@ def mixture_loss(backbone: Backbone, task: Task, prompts: Sequence[str]) -> tupl
     for start in range(0, len(weighted), 512):
         part = weighted[start : start + 512]
         batch = collate([encode(backbone, prompt, response) for prompt, response, _ in part], backbone.pad_id)
+        batch = batch.to(backbone.device)
+        assert batch.response is not None
+        law = LanguageModel(backbone, encode_prompt(backbone, BASE, batch.prompt, batch.prompt_mask))
         weight = torch.tensor([p for _, _, p in part], device=backbone.device)
-        total -= float((response_log_probs(backbone, batch.to(backbone.device)) * weight).sum())
+        total -= float((law.log_prob(batch.response) * weight).sum())
     return total / len(prompts), sum(map(task.entropy, prompts)) / len(prompts)
 
 
-def sampled_figures(
-    backbone: Backbone, task: Task, prompts: Sequence[str], seed: int, max_new_tokens: int = 96
-) -> tuple[float, dict[str, float]]:
-    """Accuracy and strategy frequencies of one sampled response to each prompt."""
+def sample_texts(
+    backbone: Backbone, prompts: Sequence[str], seed: int, max_new_tokens: int = 96
+) -> list[str]:
+    """One sampled response to each prompt."""
     examples = [encode(backbone, prompt) for prompt in prompts]
     room = min(max_new_tokens, backbone.context - max(len(e.prompt) for e in examples))
-    texts = [decode(backbone, ids) for ids in sample_base(backbone, examples, room, seed)]
-    right = sum(task.is_correct(p, t) for p, t in zip(prompts, texts, strict=True)) / len(prompts)
-    found = [task.strategies_of(p, t) for p, t in zip(prompts, texts, strict=True)]
-    shares = {s: sum(s in f and 1 / len(f) for f in found) / len(prompts) for s in task.strategies}
-    return right, shares
+    return [decode(backbone, ids) for ids in sample_base(backbone, examples, room, seed)]

@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import nn
 
-from ..models import LatentLM, LinearConditioning, Reader
+from ..models import LatentLM, LinearConditioning
 from .dataset import readers
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,9 @@ def revive(model: nn.Module, guide: nn.Module, usage: list[float], threshold: fl
     noise = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)).to(rows)
     rows[dead] = rows[source] + JITTER * rows[source].square().mean().sqrt() * noise
     for reader in readers({"router": model.routers[name], "guide": guide}):
-        _copy_output(reader, source, dead)
+        last = reader.output
+        last.weight[dead], last.bias[dead] = last.weight[source], last.bias[source]
     log.info(
         "strategy %s of %s had a share of %.3f: started again beside %s", dead, name, usage[dead], source
     )
     return True
-
-
-def _copy_output(reader: Reader, source: int, target: int) -> None:
-    last = reader.head[-1]
-    assert isinstance(last, nn.Linear)
-    last.weight[target], last.bias[target] = last.weight[source], last.bias[source]

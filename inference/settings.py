@@ -24,6 +24,9 @@ class FitSettings:
         starts: draws of the first weights that are fitted for ``start_steps`` each, of which the best goes on; 1 for
             one alone.
         start_steps: steps after which they are compared; a fit of no more steps has one start.
+        draw: number of the first one, so that two fits of one seed, on the same data, can start apart.
+        prune: afterwards drop the strategies that are unused, merge those that are one, and refit what is left, in a
+            folder of its own.
         mixed_precision: ``no`` or ``bf16``.
         progress: show a progress bar where the output is a terminal.
     """
@@ -38,6 +41,8 @@ class FitSettings:
     revive: float = 0.6
     starts: int = 3
     start_steps: int = 300
+    draw: int = 0
+    prune: bool = False
     mixed_precision: str = "no"
     progress: bool = True
 
@@ -45,6 +50,8 @@ class FitSettings:
         for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_size", "starts", "start_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fit.{name} must be at least 1, got {getattr(self, name)}")
+        if self.draw < 0:
+            raise ValueError(f"fit.draw must be at least 0, got {self.draw}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"fit.batch_size={self.batch_size} must be a multiple of fit.accumulate={self.accumulate}"

@@ -76,7 +76,8 @@ def generate(
         if values is None:
             drawn = {name: law.sample((n,)) for name, law in laws.items()}  # (n, B)
         else:
-            drawn = {name: v.repeat_interleave(n, 0) for name, v in values.items()}  # (V n, 1)
+            here = {name: v.to(model.backbone.device) for name, v in values.items()}
+            drawn = {name: v.repeat_interleave(n, 0) for name, v in here.items()}  # (V n, 1)
         log_router = sum((law.log_prob(drawn[name]) for name, law in laws.items()), torch.zeros(()))
         ids = model.decoder(batch, drawn, warp=warp).expand(log_router.shape).sample()
     out = []

@@ -54,6 +54,13 @@ class Reader(nn.Module):
         constant = backbone.is_frozen(role) and not list(self.poolings.parameters())
         self.name = f"{kind}/{pooling}/{'every' if every_layer else 'last'}" if constant else None
 
+    @property
+    def output(self) -> nn.Linear:
+        """The head's last layer, a row for each of the numbers that it gives."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
     def features(self, batch: Batch) -> Tensor:
         """Pooled hidden states ``(B, size)``, layer after layer, in the head's dtype."""
         if self.name is not None and self.name in batch.features:

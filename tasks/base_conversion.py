@@ -67,7 +67,7 @@ class BaseConversion(StepTask):
     def __init__(
         self,
         largest: int = 999,
-        bases: Sequence[int] = (4, 5, 6, 7, 8, 9),
+        bases: Sequence[int] = (4, 5, 8),
         strategies: Sequence[str] | None = None,
         strategy_weights: Sequence[float] | None = None,
         nuisances: Sequence[str] = (";", "|"),

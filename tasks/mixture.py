@@ -47,6 +47,10 @@ class Mixture(Task):
         )
 
     @property
+    def parts(self) -> Mapping[str, Task]:
+        return {part.name: part for part in self.tasks.values()}
+
+    @property
     def vocabulary(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(symbol for part in self.tasks.values() for symbol in part.vocabulary))
 

@@ -40,6 +40,11 @@ class Task(ABC):
     nuisance_weights: tuple[float, ...]
 
     @property
+    def parts(self) -> Mapping[str, Task]:
+        """By name, the tasks that this one is made of; itself alone, unless it is a mixture of several."""
+        return {self.name: self}
+
+    @property
     @abstractmethod
     def vocabulary(self) -> tuple[str, ...]:
         """Every symbol that a prompt or a response can contain."""

@@ -268,18 +268,26 @@ def test_inferring_a_continuous_latent(command: Command, continuous: Path, pairs
 
 def test_a_base_is_trained_and_then_fitted(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "base"
-    sizes = ["hidden=16", "layers=1", "heads=2", "context=48", "batch_size=4", "test_size=4"]
-    words = ["pretrain", f"run={folder}", "steps=3", "eval_every=2", "device=cpu", *sizes]
+    sizes = ["size.hidden=16", "size.layers=1", "size.heads=2", "context=48", "rows=2", "test_size=4"]
+    words = ["pretrain", "task=sorting", f"run={folder}", "steps=3", "eval_every=2", "device=cpu", *sizes]
     said = command(*words)
     assert said.status == 0, said.out
     assert re.search(r"held-out loss \d+\.\d+, floor \d+\.\d+ nats a sequence", said.out)
     lm, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert lm(**tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)).logits.isfinite().all()
-    assert "entropy of the mixture (the floor)" in (folder / "README.md").read_text()
-    assert "Made by `stratagem pretrain steps=3 " in (folder / "README.md").read_text()
+    assert "| task | held-out loss | entropy of the mixture |" in (folder / "README.md").read_text()
+    assert "Made by `stratagem pretrain task=sorting steps=3 " in (folder / "README.md").read_text()
     refused = command(*words)
     assert refused.status == 1
     assert "there is a model in this folder; pass another run=" in refused.out
+    longer = command(
+        *words[:2], f"run={tmp_path / 'longer'}", f"lm={folder}", *words[3:6], "rows=2", "test_size=4"
+    )
+    assert longer.status == 0, longer.out
+    assert f"trained from `{folder}` on" in (tmp_path / "longer/README.md").read_text()
+    foreign = command("pretrain", "task=grid", f"run={tmp_path / 'grid'}", f"lm={folder}")
+    assert foreign.status == 1
+    assert "its tokenizer does not know the symbols path # U R D L of task grid; leave lm out" in foreign.out
     assert command(*tiny_fit(folder, tmp_path / "run")).status == 0
 
 
@@ -402,7 +410,7 @@ def test_each_command_lists_its_settings_and_groups(name: str, command: Command)
     groups = {
         "fit": ["conditioning", "data", "guide", "inference", "latent", "role", "router", "template"],
         "infer": ["data"],
-        "pretrain": ["task"],
+        "pretrain": ["size", "task"],
     }
     for group in groups.get(name, []):
         assert re.search(rf"^{group}: \w", said.out, re.MULTILINE), group

@@ -566,7 +566,7 @@ def test_what_every_task_refuses(made: type[StepTask], arguments: dict[str, Any]
         (BaseConversion, {"bases": ()}, r"bases: expected distinct ones from 3 to 9, got \[\]"),
         (BaseConversion, {"bases": (4, 4)}, "bases: expected distinct"),
         (BaseConversion, {"bases": (2,)}, "bases: expected distinct"),
-        (BaseConversion, {"largest": 80}, "largest: expected a whole number from 81 to 99999, got 80"),
+        (BaseConversion, {"largest": 63}, "largest: expected a whole number from 64 to 99999, got 63"),
         (BaseConversion, {"strategies": ("binary",)}, "binary converts to base 5; leave it out"),
         (Expressions, {"terms": 1}, "expressions, terms"),
         (Expressions, {"factor": 1}, "expressions, factor"),
@@ -653,9 +653,10 @@ def test_data_of_the_mixture() -> None:
 
 def test_a_base_is_trained_on_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["stratagem"])
-    sizes = ["hidden=16", "layers=1", "heads=2", "context=48", "batch_size=8", "test_size=6"]
+    sizes = ["size.hidden=16", "size.layers=1", "size.heads=2", "context=48", "rows=2", "test_size=6"]
     with own_logging():
-        main(["pretrain", "task=all", f"run={tmp_path}", "steps=2", "device=cpu", *sizes])
+        main(["pretrain", f"run={tmp_path}", "steps=2", "device=cpu", *sizes])
     card = (tmp_path / "README.md").read_text()
-    assert "`all`, prompts like `" in card
-    assert all(f"| {strategy} |" in card for strategy in Mixture(as_given()).strategies)
+    for task in as_given():
+        assert f"`{task.prompts(1, 'test', 0)[0]}` ({task.name})" in card
+        assert all(f"| {task.name} | {strategy} |" in card for strategy in task.strategies)

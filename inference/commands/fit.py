@@ -16,8 +16,10 @@ from ..checkpoint import Progress
 from ..dataset import make_dataset, standardise
 from ..evaluation import evaluate
 from ..fit import STATE, Step, fit
+from ..reduction import check_reducible
 from ..run_folder import check_run, write_config
 from ..starts import pick_start
+from . import prune
 from .report import write_evaluation
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,12 @@ def run(config: DictConfig) -> float:
     if is_main:
         check_run(config, folder)
     plan = build_plan(config, folder)
+    if plan.settings.prune:
+        check_reducible(plan.step.model, plan.step.guide)
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise ValueError(
+                "fit.prune=true: pruning is work for one process; run stratagem prune afterwards"
+            )
     if is_main:
         write_config(config, folder, HydraConfig.get().runtime.choices)
     train, test = (
@@ -47,7 +55,7 @@ def run(config: DictConfig) -> float:
 
     def make(draw: int) -> Step:
         plan.backbone.load_state_dict(adapters, strict=False)
-        step = build_step(config, plan.backbone, draw)
+        step = build_step(config, plan.backbone, settings.draw + draw)
         standardise(step.all_parts, train, device)
         if settings.start_cost and isinstance(step.model, LatentLM):
             calibrate(step.model, train.batch(range(min(64, len(train)))).to(device), settings.start_cost)
@@ -66,6 +74,8 @@ def run(config: DictConfig) -> float:
     if isinstance(step.model, LatentLM) and is_main:
         result = evaluate(step.model, step.guide, plan.data, config.seed, folder / "data")
         write_evaluation(folder, step.model, result)
+    if settings.prune:
+        prune.run(prune.defaults(folder, config.device))
     log.info("done in %.0f s: %s", time.perf_counter() - began, folder)
     assert progress.best is not None
     return progress.best

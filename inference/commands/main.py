@@ -23,7 +23,10 @@ COMMANDS = {
     "generate": "responses under a chosen strategy of a run",
     "infer": "which strategy made each response of a file",
     "evaluate": "fidelity, use, meaning and skill of a run",
+    "prune": "the number of strategies of a run: unused ones dropped, those that are one merged",
+    "position": "how early in the response the latent of a run can be read, and what it carries",
     "compare": "the runs in a folder side by side: stratagem compare DIR",
+    "experiment": "a grid of fits and the table of their figures: stratagem experiment NAME",
 }
 
 USAGE = """stratagem <command> [key=value ...] [--help] [--multirun] [--config-dir DIR]
@@ -36,7 +39,7 @@ commands
 TEXTS = ("prompt", "run", "path", "out", "lm")
 """Settings whose value is a text and never a list."""
 
-BARE = {"compare": "run"}
+BARE = {"compare": "run", "experiment": "experiment"}
 """Of commands that take a word without a key, the setting that it is the value of."""
 
 LONGEST = 200
@@ -82,7 +85,8 @@ def _keyed(words: Sequence[str], key: str | None) -> list[str]:
     """The words with ``key`` put before the first one that is neither setting nor option, nor an option's value."""
     for place, word in enumerate(words):
         plain = not word.startswith("-") and ("=" not in word or Path(word).is_dir())
-        if key and plain and not (place and words[place - 1].startswith("-")):
+        before = words[place - 1] if place else ""
+        if key and plain and not (before.startswith("-") and "=" not in before):
             return [*words[:place], f"{key}={word}", *words[place + 1 :]]
     return list(words)
 
@@ -101,7 +105,7 @@ def _quoted(word: str) -> str:
 
 
 def _usage() -> str:
-    return USAGE.format(commands="\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
+    return USAGE.format(commands="\n".join(f"  {name:11} {what}" for name, what in COMMANDS.items()))
 
 
 def _reporting(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], object]:

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from ...models import Backbone, load_backbone
 from ...models.backbone import new_backbone
 from ...models.pretrained import write_atomic
 from ...tasks import Task
@@ -21,16 +22,25 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> float:
-    """Train, and write the LM, its tokenizer and a model card in Hugging Face format; the held-out loss."""
+    """Train, and write the LM, its tokenizer and a model card in Hugging Face format.
+
+    Returns the largest share by which the held-out loss of a task lies above its floor.
+    """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / "config.json").is_file():
         raise ValueError(f"run={folder}: there is a model in this folder; pass another run=")
     training = Training(
-        config.steps, config.batch_size, config.lr, config.seed, config.eval_every, config.test_size
+        config.steps,
+        config.rows,
+        config.lr,
+        config.seed,
+        config.eval_every,
+        config.test_size,
+        config.compile,
     )
     task: Task = instantiate(node(config, "task"))
     torch.manual_seed(config.seed)
-    backbone = new_backbone(task.vocabulary, config.hidden, config.layers, config.heads, config.context)
+    backbone = _backbone(config, task)
     device = pick_device(config.device)
     report = train_base(backbone.to(device), task, training)
     backbone.save_base(folder)
@@ -40,50 +50,80 @@ def run(config: DictConfig) -> float:
     )
     write_atomic(
         folder / "README.md",
-        card(task, training, report, command, threads, backbone.num_base_parameters).encode(),
+        card(task, training, report, command, threads, backbone.num_base_parameters, config.lm).encode(),
     )
-    log.info(
-        "held-out loss %.4f, floor %.4f nats a sequence (%.1f %% above); accuracy %.3f; written to %s",
-        report.loss,
-        report.floor,
-        100 * (report.loss / report.floor - 1),
-        report.accuracy,
-        folder,
-    )
-    return report.loss
+    for name, part in report.tasks.items():
+        log.info(
+            "%s: held-out loss %.4f, floor %.4f nats a sequence (%.1f %% above); accuracy %.3f",
+            name,
+            part.loss,
+            part.floor,
+            100 * part.excess,
+            part.accuracy,
+        )
+    log.info("%s pairs in %.0f s; written to %s", report.pairs, report.seconds, folder)
+    return max(part.excess for part in report.tasks.values())
 
 
-def card(task: Task, training: Training, report: BaseReport, command: str, device: str, size: int) -> str:
+def _backbone(config: DictConfig, task: Task) -> Backbone:
+    """A new one of the size asked for, or the model to go on from."""
+    if config.lm is None:
+        return new_backbone(task.vocabulary, **node(config, "size"), context=config.context)
+    backbone = load_backbone(config.lm, trust_remote_code=config.trust_remote_code)
+    tokenizer = backbone.tokenizer
+    unknown = [
+        s for s in task.vocabulary if tokenizer.unk_token_id in tokenizer(s, verbose=False)["input_ids"]
+    ]
+    if unknown:
+        raise ValueError(
+            f"lm={config.lm}: its tokenizer does not know the symbols {' '.join(unknown)} of task {task.name}; "
+            "leave lm out to train a new model, or the symbols out of the task"
+        )
+    return backbone
+
+
+def card(
+    task: Task, training: Training, report: BaseReport, command: str, device: str, size: int, lm: str | None
+) -> str:
     """The model card."""
-    rows = "\n".join(
-        f"| {s} | {p:.3f} | {report.frequencies[s]:.3f} |"
-        for s, p in zip(task.strategies, task.strategy_weights, strict=True)
+    origin = "from nothing" if lm is None else f"from `{lm}` on"
+    prompts = "\n".join(f"- `{part.prompts(1, 'test', 0)[0]}` ({name})" for name, part in task.parts.items())
+    figures = "\n".join(
+        f"| {name} | {part.loss:.4f} | {part.floor:.4f} | {100 * part.excess:.2f} % | {part.accuracy:.3f} |"
+        for name, part in report.tasks.items()
+    )
+    strategies = "\n".join(
+        f"| {name} | {strategy} | {true:.3f} | {sampled:.3f} |"
+        for name, part in report.tasks.items()
+        for strategy, (true, sampled) in part.frequencies.items()
     )
     return f"""---
 license: apache-2.0
 library_name: transformers
 ---
-# A base for the task {task.name}
+# A base for {"the tasks" if len(report.tasks) > 1 else "the task"} {", ".join(report.tasks)}
 
-A Llama of {size:,} parameters, trained from nothing on the mixture of strategies of stratagem's task
-`{task.name}`, prompts like `{task.prompts(1, "test", 0)[0]}`.
+A causal LM of {size:,} parameters, trained {origin} on the mixtures of strategies of stratagem's synthetic tasks.
+Prompts are like
 
-| figure | value |
-|---|---|
-| held-out loss, nats a sequence | {report.loss:.4f} |
-| entropy of the mixture (the floor), nats a sequence | {report.floor:.4f} |
-| loss above the floor | {100 * (report.loss / report.floor - 1):.2f} % |
-| accuracy of sampled answers | {report.accuracy:.3f} |
-| held-out prompts | {training.test_size} |
-| training | {training.steps} steps of {training.batch_size} fresh pairs, seed {training.seed} |
-| time | {report.seconds:.0f} s on {device} |
+{prompts}
 
-The loss is the exact expectation over all responses of the mixture. Sampled strategies, responses that follow
-several counted in part:
+| task | held-out loss | entropy of the mixture | loss above it | accuracy |
+|---|---|---|---|---|
+{figures}
 
-| strategy | p(s) | sampled |
-|---|---|---|
-{rows}
+Loss and entropy in nats a sequence, on {training.test_size} held-out prompts of each task: the exact expectation over
+all responses of the mixture, and the least that any law can reach. Accuracy is of sampled answers.
+
+| task | strategy | p(s) | sampled |
+|---|---|---|---|
+{strategies}
+
+The probability of a strategy is the mean of p(s|x) over the held-out prompts; sampled responses that follow several
+strategies are counted in part.
+
+Training: {training.steps} steps of {training.rows} rows, {report.pairs:,} fresh pairs in all, seed {training.seed},
+{report.seconds:.0f} s on {device}.
 
 Made by `{command}`.
 """

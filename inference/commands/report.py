@@ -9,7 +9,7 @@ from pathlib import Path
 from ...models import LatentLM
 from ...models.pretrained import write_atomic
 from ..evaluation import Evaluation
-from ..posterior_file import to_inference_data, write_posterior
+from ..posterior_file import POSTERIOR, to_inference_data, write_posterior
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def write_evaluation(folder: Path, model: LatentLM, result: Evaluation) -> None:
     write_atomic(folder / "evaluation.json", json.dumps(result.figures, indent=2).encode())
     attributes = {"base": model.backbone.name, "base_fingerprint": model.backbone.fingerprint}
     data = to_inference_data(result.on_base, result.data, list(model.latents), attributes)
-    write_posterior(folder / "posterior.nc", data)
+    write_posterior(folder / POSTERIOR, data)
     log.info("the latents are %s\n%s", result.verdict, table(result.figures))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -16,9 +17,11 @@ from ...tasks import Task
 from ..data import Data
 from ..dataset import Dataset, make_dataset, sample_base
 from ..randomness import seeded
+from .clusters import clusters
 from .fidelity import fidelity
 from .meaning import output_figures, posterior_figures
 from .posteriors import Posteriors, posteriors
+from .routing import routing
 from .skill import skill
 from .use import VERDICTS, use
 
@@ -55,7 +58,8 @@ def evaluate(
     """The figures of the four properties on held-out prompts.
 
     Fidelity and use are on responses drawn afresh from the base. Meaning and skill need a task with known
-    strategies; meaning needs enumerable latents.
+    strategies; meaning needs latents that are all enumerable or all continuous, of which then finitely many values
+    are clusters' centres; the calibration of the router needs enumerable ones.
 
     Args:
         model: the latent model.
@@ -84,22 +88,30 @@ def _task_figures(
     seed: int,
     batch_size: int,
 ) -> dict[str, float]:
-    """Meaning and skill."""
+    """Meaning, calibration of the router, and skill."""
     prompts, length = test.prompts, data.max_new_tokens
     sampled = [g.text for g in _generate(model, prompts, None, length, batch_size)]
     figures: dict[str, float] = {}
     usage = np.zeros(0)
     forced: list[list[str]] = []
-    if seen.posterior is not None:
-        usage = seen.posterior.mean(0).numpy()
-        forced = _forced(model, prompts, length, batch_size, temperature=1.0)
-        greedy = _forced(model, prompts, length, batch_size, temperature=0.0)
+    posterior = seen.posterior
+    values: list[Any] = ["all"]
+    if seen.draws is not None and all(site.is_floating_point() for site in seen.draws.values()):
+        found = clusters(seen.draws, len(task.strategies))
+        posterior, values = found.posterior, found.values
+        figures["meaning/clusters"] = float(len(values))
+    if posterior is not None:
+        usage = posterior.mean(0).numpy()
+        forced = _forced(model, prompts, values, length, batch_size, temperature=1.0)
+        greedy = _forced(model, prompts, values, length, batch_size, temperature=0.0)
         chance = [_base_outputs(model, test, length, seed + 1 + k) for k in range(len(forced))]
         for suffix, outputs in (("", forced), ("_greedy", greedy), ("_chance", chance)):
             figures |= output_figures(task, prompts, outputs, usage, suffix)
-        figures |= posterior_figures(task, prompts, test.responses, seen.posterior)
-        assert seen.amortized is not None
+        figures |= posterior_figures(task, prompts, test.responses, posterior)
+    if seen.amortized is not None:
         figures |= posterior_figures(task, prompts, test.responses, seen.amortized, "_amortized")
+    if seen.router is not None:
+        figures |= routing(task, prompts, forced, seen.router)
     base = _base_outputs(model, test, length, seed + 1000)
     return figures | skill(task, prompts, sampled, base, forced, usage.tolist())
 
@@ -132,11 +144,15 @@ def _generate(
 
 
 def _forced(
-    model: LatentLM, prompts: Sequence[str], length: int, size: int, temperature: float
+    model: LatentLM, prompts: Sequence[str], values: Sequence[Any], length: int, size: int, temperature: float
 ) -> list[list[str]]:
-    every = _generate(model, prompts, "all", length, size, temperature)
-    values = len(every) // len(prompts)
-    return [[g.text for g in every[k::values]] for k in range(values)]
+    """For each z that ``values`` names the N outputs."""
+    out = []
+    for z in values:
+        every = _generate(model, prompts, z, length, size, temperature)
+        named = len(every) // len(prompts)
+        out += [[g.text for g in every[k::named]] for k in range(named)]
+    return out
 
 
 def _base_outputs(model: LatentLM, data: Dataset, length: int, seed: int) -> list[str]:

@@ -84,6 +84,18 @@ def ami(labels: np.ndarray, z: np.ndarray) -> float:
     return float(adjusted_mutual_info_score(labels, z))
 
 
+def strategy_labels(task: Task, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    """``(N,)``: place of the one strategy that each response follows; -1 where it follows none or several."""
+    found = map(task.strategies_of, prompts, responses)
+    return np.array([task.strategies.index(next(iter(s))) if len(s) == 1 else -1 for s in found], dtype=int)
+
+
+def nuisance_labels(task: Task, responses: Sequence[str]) -> np.ndarray:
+    """``(N,)``: place of the nuisance that each response shows; -1 where it shows none."""
+    found = map(task.nuisance_of, responses)
+    return np.array([-1 if n is None else task.nuisances.index(n) for n in found], dtype=int)
+
+
 def posterior_figures(
     task: Task, prompts: Sequence[str], responses: Sequence[str], posterior: Tensor, suffix: str = ""
 ) -> dict[str, float]:
@@ -100,24 +112,21 @@ def posterior_figures(
         suffix: put at the end of each name.
     """
     z = posterior.argmax(1).numpy()
-    found = [task.strategies_of(p, r) for p, r in zip(prompts, responses, strict=True)]
-    kept = [n for n, strategies in enumerate(found) if len(strategies) == 1]
+    strategies, nuisances = strategy_labels(task, prompts, responses), nuisance_labels(task, responses)
+    kept, shown = strategies >= 0, nuisances >= 0
     out = {}
-    if kept:
-        truth = np.array([task.strategies.index(next(iter(found[n]))) for n in kept])
+    if kept.any():
+        truth = strategies[kept]
         table = np.zeros((posterior.shape[1], len(task.strategies)))
         np.add.at(table, (z[kept], truth), 1)
         rows, columns = linear_sum_assignment(table, maximize=True)
-        share = float(table[rows, columns].sum() / len(kept))
+        share = float(table[rows, columns].sum() / kept.sum())
         out = {
             f"meaning/posterior_accuracy{suffix}": share,
-            f"meaning/posterior_accuracy{suffix}_se": float(np.sqrt(share * (1 - share) / len(kept))),
+            f"meaning/posterior_accuracy{suffix}_se": float(np.sqrt(share * (1 - share) / kept.sum())),
             f"meaning/ami{suffix}": ami(truth, z[kept]),
             f"meaning/ari{suffix}": float(adjusted_rand_score(truth, z[kept])),
         }
-    nuisances = [task.nuisance_of(r) for r in responses]
-    shown = [n for n, nuisance in enumerate(nuisances) if nuisance is not None]
-    if shown:
-        labels = [task.nuisances.index(str(nuisances[n])) for n in shown]
-        out[f"meaning/nuisance_ami{suffix}"] = ami(np.array(labels), z[shown])
+    if shown.any():
+        out[f"meaning/nuisance_ami{suffix}"] = ami(nuisances[shown], z[shown])
     return out

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...tasks import Task
+from .routing import followed_most
 from .statistics import mean_se, named
 
 
@@ -23,7 +26,9 @@ def skill(
 ) -> dict[str, float]:
     """Accuracy with z from the router, of the base, and under each forced z.
 
-    The least forced accuracy is over the strategies in use (at least 1 % of the mean posterior).
+    The least forced accuracy, and the largest gap between base and forced z, are over the values in use (at least
+    1 % of the mean posterior). The gap of a value is on the prompts that admit the strategy that it follows most
+    often, all of them where it follows none: where a strategy is not open, it cannot be expected to succeed.
     """
     out = {
         **named("skill/accuracy", accuracy(task, prompts, sampled)),
@@ -31,5 +36,24 @@ def skill(
     }
     each = [accuracy(task, prompts, outputs)[0] for outputs in forced]
     out |= {f"skill/accuracy_forced/{k}": share for k, share in enumerate(each)}
-    used = [share for share, u in zip(each, usage, strict=True) if u >= 0.01]
-    return out | ({"skill/accuracy_forced_min": min(used)} if used else {})
+    used = [k for k, u in enumerate(usage) if u >= 0.01]
+    if used:
+        gaps = _gaps(task, prompts, base, forced)
+        out["skill/accuracy_forced_min"] = min(each[k] for k in used)
+        out["skill/accuracy_forced_gap"] = max(gaps[k] for k in used)
+    return out
+
+
+def _gaps(
+    task: Task, prompts: Sequence[str], base: Sequence[str], forced: Sequence[Sequence[str]]
+) -> list[float]:
+    """Of each z, accuracy of the base less that under z, on the prompts that admit z's strategy."""
+    right = np.array(
+        [[task.is_correct(p, o) for p, o in zip(prompts, row, strict=True)] for row in (base, *forced)]
+    )
+    admits = np.array([[s in task.admissible(p) for s in task.strategies] for p in prompts])
+    gaps = right[0] - right[1:].astype(float)  # (K, N)
+    places = followed_most(task, prompts, forced)
+    return [
+        float(gap[admits[:, s]].mean() if s >= 0 else gap.mean()) for gap, s in zip(gaps, places, strict=True)
+    ]

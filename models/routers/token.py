@@ -30,6 +30,9 @@ class TokenRouter(Router):
             )
         self.rows = nn.Parameter(torch.zeros(latent.K, backbone.hidden_size))
 
+    def hidden(self, batch: Batch) -> Tensor:
+        """``h(x)``, ``(B, hidden_size)``, in the rows' dtype."""
+        return self.backbone.hidden("decoder", batch.prompt, batch.prompt_mask)[:, -1].to(self.rows.dtype)
+
     def parameters_of(self, batch: Batch) -> Tensor:
-        hidden = self.backbone.hidden("decoder", batch.prompt, batch.prompt_mask)[:, -1]
-        return hidden.to(self.rows.dtype) @ self.rows.T
+        return self.hidden(batch) @ self.rows.T
