@@ -169,7 +169,14 @@ def fit(
                     if main:
                         write_tensors(run / "model" / WEIGHTS, trainable_state(step.parts))
                 if 2 * progress.step < settings.steps:
-                    revive(step.model, step.guide, evaluation.usage, settings.revive, progress.step)
+                    revive(
+                        step.model,
+                        step.guide,
+                        evaluation.usage,
+                        evaluation.entropy,
+                        settings.revive,
+                        progress.step,
+                    )
                 save()
             if interrupted():
                 save()
@@ -185,7 +192,8 @@ class Evaluation:
     """The objective and the cheap figures on held-out data, the same draws at every call.
 
     The terms have the weights of the end of the fit, so that one evaluation compares with another. After a call
-    :attr:`line` says it in short and :attr:`usage` is the share of each strategy, where enumerated.
+    :attr:`line` says it in short. Where enumerated, :attr:`usage` is the share of each strategy, and :attr:`entropy`
+    that of its responses, ``E[-log p(y|x,z)]`` over the data weighted by ``p(z|x,y)``, nats per sequence.
     """
 
     def __init__(self, step: Step, test: Dataset, size: int, batch_size: int) -> None:
@@ -199,6 +207,7 @@ class Evaluation:
         self.base = self._base()
         self.line = ""
         self.usage: list[float] = []
+        self.entropy: list[float] = []
 
     @torch.no_grad()
     def _base(self) -> list[Tensor] | None:
@@ -220,11 +229,18 @@ class Evaluation:
             gap = sum(float((b - loss.bound).sum()) for b, loss in zip(self.base, losses, strict=True))
             figures["fidelity_gap_per_token"] = gap / tokens
             self.line += f" gap {gap / tokens:.4f}/token"
-        usage = [loss.usage for loss in losses if loss.usage is not None]
-        if usage:
-            mean = sum((u.sum(-1) for u in usage), torch.zeros_like(usage[0][..., 0])) / sum(sizes)
+        found = [
+            (loss.usage, loss.log_lik)
+            for loss in losses
+            if loss.usage is not None and loss.log_lik is not None
+        ]
+        if found:
+            usage, log_lik = (torch.cat(part, -1) for part in zip(*found, strict=True))  # (P, N)
+            mean = usage.mean(-1)
             self.usage = mean.tolist()
+            self.entropy = (-(usage * log_lik).sum(-1) / usage.sum(-1).clamp(min=1e-9)).tolist()
             figures |= {f"usage/{k}": share for k, share in enumerate(self.usage)}
+            figures |= {f"entropy/{k}": nats for k, nats in enumerate(self.entropy)}
             self.line += f" usage {' '.join(f'{share:.2f}' for share in self.usage[:8])}"
         return figures
 

@@ -115,6 +115,7 @@ class Inference(Algorithm):
             terms={name: value.detach() for name, value in values.items()},
             objective=bound.detach().mean() + gain.detach(),
             usage=log.log_posterior.detach().exp() if log.enumerated else None,
+            log_lik=log.log_lik.detach() if log.enumerated else None,
             held=log.log_posterior.detach() if log.enumerated and held is None else held,
         )
 

@@ -17,6 +17,7 @@ class Loss:
         terms: each term by name, ``(B,)`` and detached, before its weight.
         objective: scalar, detached: mean bound plus weighted terms, what training raises.
         usage: ``(P, B)`` exact posterior of the P joint values of the latents, where enumerated.
+        log_lik: ``(P, B)`` log-likelihood of the joint values, nats per sequence, detached; where enumerated.
         held: ``(P, B)`` log-posterior of the first step on this batch, for those that follow it; where enumerated.
     """
 
@@ -25,4 +26,5 @@ class Loss:
     terms: dict[str, Tensor]
     objective: Tensor
     usage: Tensor | None = None
+    log_lik: Tensor | None = None
     held: Tensor | None = None

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,9 @@ from .packing import pack
 log = logging.getLogger(__name__)
 
 WARM_UP, COOL_DOWN = 200, 0.4
+
+DRAWS = 4
+"""Sampled responses to each prompt."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,21 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Frequency:
+    """How often a strategy is followed, mean over the prompts; responses that follow several count in part.
+
+    Attributes:
+        mixture: ``p(s|x)``.
+        base: probability of its responses under the base, a sum over all of them.
+        sampled: share of the base's sampled responses.
+    """
+
+    mixture: float
+    base: float
+    sampled: float
+
+
+@dataclass(frozen=True)
 class TaskReport:
     """What the base reaches on held-out prompts of one task.
 
@@ -70,14 +88,13 @@ class TaskReport:
         loss: ``E_x E_{y ~ mixture} -log p0(y|x)`` over all responses of the mixture, nats per sequence.
         floor: the mixture's entropy, nats per sequence: no law has a smaller loss.
         accuracy: share of right answers of sampled responses.
-        frequencies: by strategy, its probability in the mixture, mean over the prompts, and its share in sampled
-            responses, those that follow several counted in part.
+        frequencies: by strategy.
     """
 
     loss: float
     floor: float
     accuracy: float
-    frequencies: dict[str, tuple[float, float]]
+    frequencies: dict[str, Frequency]
 
     @property
     def excess(self) -> float:
@@ -170,31 +187,47 @@ def _loss(lm: nn.Module, ids: Tensor, attention: Tensor, position: Tensor, targe
 
 def _report(backbone: Backbone, task: Task, prompts: Sequence[str], seed: int) -> TaskReport:
     loss, floor = mixture_loss(backbone, task, prompts)
-    texts = sample_texts(backbone, prompts, seed)
-    right = sum(task.is_correct(p, t) for p, t in zip(prompts, texts, strict=True)) / len(prompts)
-    true, sampled = Counter[str](), Counter[str]()
-    for prompt, text in zip(prompts, texts, strict=True):
-        true.update(task.admissible(prompt))
-        found = task.strategies_of(prompt, text)
-        sampled.update({s: 1 / len(found) for s in found})
-    shares = {s: (true[s] / len(prompts), sampled[s] / len(prompts)) for s in task.strategies}
-    return TaskReport(loss, floor, right, shares)
+    right, true, base, sampled = 0.0, Counter[str](), Counter[str](), Counter[str]()
+    for prompt, response, _, log_p in _scored(backbone, task, prompts):
+        base.update(_followed(task, prompt, response, math.exp(log_p)))
+    for draw in range(DRAWS):
+        for prompt, text in zip(prompts, sample_texts(backbone, prompts, seed + draw), strict=True):
+            true.update(task.admissible(prompt))
+            right += task.is_correct(prompt, text)
+            sampled.update(_followed(task, prompt, text, 1.0))
+    num = DRAWS * len(prompts)
+    frequencies = {
+        s: Frequency(true[s] / num, base[s] / len(prompts), sampled[s] / num) for s in task.strategies
+    }
+    return TaskReport(loss, floor, right / num, frequencies)
+
+
+def _followed(task: Task, prompt: str, response: str, weight: float) -> dict[str, float]:
+    """A weight shared between the strategies that a response follows."""
+    found = task.strategies_of(prompt, response)
+    return {s: weight / len(found) for s in found}
+
+
+def mixture_loss(backbone: Backbone, task: Task, prompts: Sequence[str]) -> tuple[float, float]:
+    """The exact expected loss on the prompts, over every response of the mixture, and the mixture's entropy."""
+    loss = -sum(p * log_p for _, _, p, log_p in _scored(backbone, task, prompts)) / len(prompts)
+    return loss, sum(map(task.entropy, prompts)) / len(prompts)
 
 
 @torch.no_grad()
-def mixture_loss(backbone: Backbone, task: Task, prompts: Sequence[str]) -> tuple[float, float]:
-    """The exact expected loss on the prompts, over every response of the mixture, and the mixture's entropy."""
-    weighted = [(prompt, response, p) for prompt in prompts for response, p in task.law(prompt).items()]
-    total = 0.0
-    for start in range(0, len(weighted), 512):
-        part = weighted[start : start + 512]
+def _scored(
+    backbone: Backbone, task: Task, prompts: Sequence[str]
+) -> Iterator[tuple[str, str, float, float]]:
+    """Each prompt with each response of the mixture, its probability there, and ``log p0(y|x)``."""
+    every = [(prompt, response, p) for prompt in prompts for response, p in task.law(prompt).items()]
+    for start in range(0, len(every), 512):
+        part = every[start : start + 512]
         batch = collate([encode(backbone, prompt, response) for prompt, response, _ in part], backbone.pad_id)
         batch = batch.to(backbone.device)
         assert batch.response is not None
         law = LanguageModel(backbone, encode_prompt(backbone, BASE, batch.prompt, batch.prompt_mask))
-        weight = torch.tensor([p for _, _, p in part], device=backbone.device)
-        total -= float((law.log_prob(batch.response) * weight).sum())
-    return total / len(prompts), sum(map(task.entropy, prompts)) / len(prompts)
+        for row, log_p in zip(part, law.log_prob(batch.response).tolist(), strict=True):
+            yield *row, log_p
 
 
 def sample_texts(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
@@ -32,7 +33,7 @@ class PruneSettings:
         agreement: share of the prompts on which two strategies give the same, from which they are one; above 0.
         recoding: the same up to a recoding; otherwise exactly the same.
         least: share of 1/K. A strategy used less is dropped, and one less likely on a prompt not possible there.
-        steps: of the refit; those of a start of the run's fit where not given.
+        steps: of the run's fit that are made again, the last ones; as many as those of a start where not given.
     """
 
     agreement: float = 0.9
@@ -56,7 +57,7 @@ class Likeness:
     Attributes:
         common: prompts that they are compared on, in effect, ``(sum w)^2 / sum w^2`` of the weights [Kish 1965].
         agreement: share of them with the same output up to the recoding; 0 where there are none.
-        recoding: pairs of symbols of which one stands for the other; empty where none is needed.
+        recoding: pairs of symbols of which one stands for the other, on whatever prompt; empty where none is needed.
     """
 
     common: float
@@ -112,7 +113,7 @@ def likeness(
 ) -> Likeness:
     """How alike two strategies are by their outputs on the same prompts.
 
-    An interchange on one prompt says nothing: two answers ``3`` and ``5`` have one. A recoding is the same whatever the
+    An interchange on one prompt says nothing: ``x = 3`` and ``x = 5`` have one. A recoding is the same whatever the
     prompt. The interchanges that occur are taken from the most frequent on, each that leaves it at :data:`SYMBOLS`
     symbols, until the same outputs and those that they explain are ``settings.agreement`` of all.
 
@@ -146,10 +147,10 @@ def find(
 ) -> Pruning:
     """The strategies that are hardly used, and the groups of those that are one.
 
-    Two strategies are compared on the prompts on which both are possible, each prompt counting by the probability of
-    the less likely one, so that it matters little what a strategy does where it is hardly chosen. They are not one
-    where these are less than :data:`COMMON`: they are strategies of different prompts. Likeness is not transitive;
-    groups are joined by complete linkage, the most alike first, so that any two of a group are one.
+    Two strategies j and k are compared on the prompts on which both are possible, with the weights ``p(j|x) p(k|x)``,
+    so that it matters little what a strategy does where it is hardly chosen. They are not one where these are less
+    than :data:`COMMON` in effect: they are strategies of different prompts. Likeness is not transitive; groups are
+    joined by complete linkage, the most alike first, so that any two of a group are one.
 
     Args:
         outputs: greedy outputs without end tokens, of each of K strategies those to each of N prompts.
@@ -164,10 +165,9 @@ def find(
     law = router.double().T.tolist()
     found = {}
     for j, k in combinations(used, 2):
-        lower = [min(pair) for pair in zip(law[j], law[k], strict=True)]
-        common = [n for n, p in enumerate(lower) if p > least]
+        common = {n: p * q for n, (p, q) in enumerate(zip(law[j], law[k], strict=True)) if min(p, q) > least}
         one, other = ([outputs[i][n] for n in common] for i in (j, k))
-        found[j, k] = likeness(one, other, [lower[n] for n in common], settings)
+        found[j, k] = likeness(one, other, list(common.values()), settings)
     groups: dict[int, list[int]] = {}
     for k, label in zip(used, _labels(list(found.values()), settings), strict=True):
         groups.setdefault(label, []).append(k)
@@ -187,3 +187,37 @@ def _labels(pairs: Sequence[Likeness], settings: PruneSettings) -> list[int]:
 
 def _enough(share: float, settings: PruneSettings) -> bool:
     return share >= settings.agreement - ROUNDING
+
+
+def record(found: Pruning, text: Callable[[int], str]) -> dict[str, Any]:
+    """What was found, for ``prune.json``; ``text`` gives that of a token."""
+    K = len(found.usage)
+    matrices: dict[str, list[list[float | None]]] = {
+        name: [[None] * K for _ in range(K)] for name in ("agreement", "common")
+    }
+    for (j, k), pair in found.likeness.items():
+        for a, b in ((j, k), (k, j)):
+            matrices["agreement"][a][b] = pair.agreement if pair.common else None
+            matrices["common"][a][b] = pair.common
+    recodings = {}
+    for group in found.groups:
+        pairs = sorted(sorted(map(text, pair)) for pair in found.recoding(group))
+        recodings["+".join(map(str, sorted(group)))] = ", ".join(" <-> ".join(pair) for pair in pairs)
+    merged = [
+        f"{group} (the same up to {pairs})" if pairs else group
+        for group, pairs in recodings.items()
+        if "+" in group
+    ]
+    unused = [f"{', '.join(map(str, found.unused))} unused"] if found.unused else []
+    said = ", ".join([*merged, *unused]) or "nothing to prune"
+    base = ", which is the base itself: the run stays as it was" if found.found == 1 else ""
+    return {
+        "summary": f"{K} strategies: {said}; {found.found} left{base}",
+        "strategies": K,
+        "found": found.found,
+        "groups": found.groups,
+        "unused": found.unused,
+        "usage": found.usage,
+        "recodings": {group: pairs for group, pairs in recodings.items() if pairs},
+        **matrices,
+    }

@@ -1,4 +1,4 @@
-"""A fit that goes on from weights that are good already."""
+"""The end of a fit again, from other weights."""
 
 from __future__ import annotations
 
@@ -6,49 +6,45 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import nn
 
-from ..models import Batch, LatentLM
+from ..models import LatentLM
 from ..models.spec import build
 from .algorithm import Algorithm
 from .build import node
+from .checkpoint import Progress, save_checkpoint
 from .data import Data
 from .dataset import make_dataset
-from .fit import Step, fit
-from .loss import Loss
+from .fit import STATE, Step, fit
 from .optim import Optim
 from .settings import FitSettings
 
 
-class Settled(Step):
-    """A step whose schedules are at their end, however much of the fit is done."""
-
-    def forward(self, batch: Batch, share: float = 1.0, held: Tensor | None = None) -> Loss:  # noqa: ARG002
-        return super().forward(batch, 1.0, held)
-
-
 def refit(
     model: LatentLM,
-    guide: torch.nn.Module,
+    guide: nn.Module,
     config: DictConfig,
     data: Data,
     settings: FitSettings,
+    steps: int,
     out: Path,
     cache: Path,
     trust_remote_code: bool = False,
 ) -> None:
-    """Fit model and guide by a run's algorithm, data and optimizer, from the weights that they have.
+    """The last ``steps`` of a run's fit, from the weights that model and guide have.
 
-    The weights of the algorithm's terms are those of the end of a fit. The learning rate rises and falls anew. What
-    the algorithm learns for itself begins anew.
+    Learning rates and the weights of the terms are those of these steps. Held at their last values instead, they either
+    move too little or, at a learning rate that moves enough, let the strategies run into each other. The optimizer,
+    and what the algorithm learns for itself, begin anew.
 
     Args:
         model: the model.
         guide: its guide.
         config: of the run.
         data: of the run.
-        settings: of the loop; its ``starts`` and ``start_cost`` have no part.
-        out: folder of the fit; what an earlier one has left there is written over.
+        settings: of the loop, of as many steps as the run's.
+        steps: 1 to ``settings.steps``.
+        out: folder of the fit; what one that was stopped has left there is written over.
         cache: folder of the base's responses.
         trust_remote_code: allow an algorithm from outside this package.
 
@@ -57,12 +53,15 @@ def refit(
         ValueError: an algorithm that the model cannot have; a loss or gradient that is not finite.
     """
     torch.manual_seed(config.seed)
+    backbone = model.backbone
     inference: Algorithm = build(node(config, "inference"), trust_remote_code)
     inference.check(model.latents)
     inference.bind(model)
-    backbone = model.backbone
-    step = Settled(model, guide, inference.to(backbone.device))
+    step = Step(model, guide, inference.to(backbone.device))
     train, test = (make_dataset(backbone, data, split, config.seed, cache) for split in ("train", "test"))
     for dataset in (train, test):
         dataset.keep_features(step.all_parts, backbone.device)
-    fit(step, train, test, Optim(**node(config, "optim")), settings, config.seed, out, resume=False)
+    optim = Optim(**node(config, "optim"))
+    begin = Progress(step=settings.steps - steps)
+    save_checkpoint(out / STATE, step.all_parts, optim.optimizer(step.all_parts), begin)
+    fit(step, train, test, optim, settings, config.seed, out, resume=True)

@@ -15,42 +15,60 @@ log = logging.getLogger(__name__)
 JITTER = 0.3
 """Noise of a copy, as a share of the root mean square of what is copied."""
 
+DEAD = 0.01
+"""Share of the mean posterior below which a strategy is not used."""
+
 
 @torch.no_grad()
-def revive(model: nn.Module, guide: nn.Module, usage: list[float], threshold: float, seed: int) -> bool:
-    """Start the least used strategy again beside the most used one, where it has less than ``threshold`` of its share.
+def revive(
+    model: nn.Module,
+    guide: nn.Module,
+    usage: list[float],
+    entropy: list[float],
+    threshold: float,
+    seed: int,
+) -> bool:
+    """Start a strategy that is half of one, or not used, again beside one that is two.
 
     A mixture can come to rest with one strategy cut in two by a surface choice while another latent holds two
-    strategies; no small step leads out. One of the halves is given up and the crowded latent split: its
-    conditioning is copied with noise, and so are the rows of router and guide, so that the guide does not call it
-    back [split and merge, Ueda et al. 2000; restarts of unused codes, Dhariwal et al. 2020, section 3.1].
+    strategies; no small step leads out, and the information of both cuts is the same. What tells them apart is what
+    is left open once z is known: nothing in a half, the surface in a strategy, surface and strategy where two are
+    in one, however frequent each is. The half is given up and the crowded latent split: its conditioning is
+    copied with noise, and so are the rows of router and guide, so that the guide does not call it back [split and
+    merge, Ueda et al. 2000; restarts of unused codes, Dhariwal et al. 2020, section 3.1].
 
     Args:
         model: acted on where it is a :class:`LatentLM` with one latent and a linear conditioning.
         guide: its guide.
         usage: share of each strategy in the mean posterior, K of them.
-        threshold: below 1. Where the true strategies differ more in frequency, it is to be lower.
+        entropy: of the responses of each, nats per sequence.
+        threshold: share of the largest entropy, below which the smallest is that of a half; 0 never.
         seed: of the noise.
 
     Returns:
         Whether a strategy was started again.
     """
-    if not isinstance(model, LatentLM) or len(model.latents) != 1 or len(usage) < 2:
+    if not isinstance(model, LatentLM) or len(model.latents) != 1 or len(usage) < 2 or not threshold:
         return False
     ((name, conditioning),) = model.conditionings.items()
-    dead, source = (
-        min(range(len(usage)), key=usage.__getitem__),
-        max(range(len(usage)), key=usage.__getitem__),
-    )
-    if not isinstance(conditioning, LinearConditioning) or usage[dead] >= threshold * usage[source]:
+    half = min(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
+    source = max(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
+    alive = usage[half] >= DEAD and entropy[half] >= threshold * entropy[source]
+    if not isinstance(conditioning, LinearConditioning) or alive:
         return False
     rows = conditioning.weight
     noise = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)).to(rows)
-    rows[dead] = rows[source] + JITTER * rows[source].square().mean().sqrt() * noise
+    rows[half] = rows[source] + JITTER * rows[source].square().mean().sqrt() * noise
     for reader in readers({"router": model.routers[name], "guide": guide}):
         last = reader.output
-        last.weight[dead], last.bias[dead] = last.weight[source], last.bias[source]
+        last.weight[half], last.bias[half] = last.weight[source], last.bias[source]
     log.info(
-        "strategy %s of %s had a share of %.3f: started again beside %s", dead, name, usage[dead], source
+        "strategy %s of %s, used in %.3f with responses of %.2f nats, started again beside %s, of %.2f nats",
+        half,
+        name,
+        usage[half],
+        entropy[half],
+        source,
+        entropy[source],
     )
     return True

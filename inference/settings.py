@@ -19,14 +19,15 @@ class FitSettings:
             kept; 0 to never stop early and keep the last.
         start_cost: nats per sequence that a strategy costs beside the base at the start; 0 leaves the first
             conditioning as it was drawn.
-        revive: share of the most used strategy's usage below which the least used one is started again beside
-            it, at the evaluations of the first half of the fit; 0 never.
+        revive: share of the largest entropy of a strategy's responses, below which the strategy with the smallest is
+            started again beside the one with the largest, at the evaluations of the first half of the fit; so is one
+            that is not used; 0 never.
         starts: draws of the first weights that are fitted for ``start_steps`` each, of which the best goes on; 1 for
             one alone.
         start_steps: steps after which they are compared; a fit of no more steps has one start.
         draw: number of the first one, so that two fits of one seed, on the same data, can start apart.
-        prune: afterwards drop the strategies that are unused, merge those that are one, and refit what is left, in a
-            folder of its own.
+        prune: afterwards drop the strategies that are unused, merge those that are one, and make the end of the fit
+            again, in a folder of its own.
         mixed_precision: ``no`` or ``bf16``.
         progress: show a progress bar where the output is a terminal.
     """
@@ -38,7 +39,7 @@ class FitSettings:
     eval_size: int = 200
     patience: int = 0
     start_cost: float = 0.5
-    revive: float = 0.6
+    revive: float = 0.5
     starts: int = 3
     start_steps: int = 300
     draw: int = 0

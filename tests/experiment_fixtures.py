@@ -31,7 +31,8 @@ if (folder / "config.yaml").is_file() != (given.get("resume") == "true"):
     sys.exit("resume is wrong")
 (folder / "config.yaml").write_text("{}")
 if given.get("wait") and not (folder / "waiting").exists():
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if given["wait"] == "deaf" else lambda *_: sys.exit(130))
+    listen = {"yes": lambda *_: sys.exit(130), "to the end": lambda *_: sys.exit(0), "deaf": signal.SIG_IGN}
+    signal.signal(signal.SIGTERM, listen[given["wait"]])
     (folder / "waiting").touch()
     for _ in range(3000):
         time.sleep(0.02)

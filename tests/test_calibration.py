@@ -29,7 +29,7 @@ COST = 0.5
 
 @pytest.fixture(scope="module")
 def bundled() -> Backbone:
-    return load_backbone("bundled:sorting")
+    return load_backbone("bundled:strategies")
 
 
 @pytest.fixture(scope="module")

@@ -468,7 +468,7 @@ BAD_FITS: dict[str, tuple[Callable[[Path], Sequence[str]], str]] = {
     "no model": (lambda d: [f"lm={d}"], r"lm=.*the folder has no config\.json"),
     "no such bundled model": (
         lambda _: ["lm=bundled:nope"],
-        "no such bundled model; there are bundled:sorting",
+        "no such bundled model; there are bundled:strategies",
     ),
     "latent and inference": (
         lambda _: ["latent@latents.z=normal"],

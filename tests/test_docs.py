@@ -17,6 +17,7 @@ import torch
 from hydra import compose, initialize_config_module
 from stratagem.guides import AmortizedGuide
 from stratagem.inference.commands import main
+from stratagem.inference.commands.main import BARE
 from stratagem.inference.data import TaskData
 from stratagem.inference.evaluation import evaluate
 from stratagem.inference.metrics import read_metrics
@@ -87,7 +88,7 @@ def documented() -> dict[str, re.Pattern[str]]:
 def produced(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Every name that an evaluation gives, with one latent, two latents, and a continuous one."""
     data = TaskData(Sorting(), num_train=8, num_test=24)
-    backbone = load_backbone("bundled:sorting")
+    backbone = load_backbone("bundled:strategies")
     cases: list[dict[str, Latent]] = [
         {"z": Categorical(2)},
         {"z": Categorical(2), "w": Categorical(2)},
@@ -118,8 +119,8 @@ def test_every_command_composes(path: Path, words: list[str], tmp_path: Path) ->
     for name, content in written_files(path).items():
         write(tmp_path / name, content)
     command, *rest = words
-    if command == "compare" and "=" not in rest[0]:
-        rest[0] = f"run={rest[0]}"
+    if command in BARE and "=" not in rest[0]:
+        rest[0] = f"{BARE[command]}={rest[0]}"
     folders = [word.split("=", 1)[1] for word in rest if word.startswith("--config-dir=")]
     overrides = [
         word.split(",")[0] if "--multirun" in rest else word for word in rest if not word.startswith("--")
@@ -137,7 +138,7 @@ def write(path: Path, content: str) -> None:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the files that the README speaks of, to run its commands in."""
-    shutil.copytree(base_path("bundled:sorting"), tmp_path / "path/to/lm")
+    shutil.copytree(base_path("bundled:strategies"), tmp_path / "path/to/lm")
     task = Sorting()
     prompts = task.prompts(12, "train", 0)
     write(tmp_path / "prompts.txt", "".join(f"{prompt}\n" for prompt in prompts))
@@ -159,6 +160,11 @@ def test_the_tour_of_the_readme_runs(desk: Path, capsys: pytest.CaptureFixture[s
         words = [command, *rest]
         if command == "fit":
             words += SMALL + ([] if any(word.startswith("data=") for word in rest) else SMALL_TASK)
+        elif command == "experiment":
+            common = ",".join(f"'{word}'" for word in [*SMALL, *SMALL_TASK])
+            words += ["only=[sorting,0]", f"experiment.common=[{common}]"]
+        elif command == "prune":
+            words += ["steps=2", "limit=8"]
         try:
             main(words)
         except SystemExit as stop:

@@ -94,10 +94,14 @@ def when(monkeypatch: pytest.MonkeyPatch, *moments: tuple[Callable[[], object], 
 
 @pytest.fixture
 def _on_a_terminal() -> Iterator[None]:
-    """Tests may run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Tests may run in the background or under nohup, where these are ignored."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("_on_a_terminal")
@@ -133,6 +137,23 @@ def test_an_interrupt_stops_the_fits_which_then_go_on(
     assert seconds[2] > first[2]
 
 
+def test_nothing_is_started_after_an_interrupt(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even what comes after a fit that was at its end."""
+    cells = cells_of({"size": {"s": ["level=0", "wait=to the end"]}}, then=[["prune"]])
+    folder = tmp_path / "run" / cells[0].name
+    moment = (lambda: (folder / "waiting").exists(), signal.SIGTERM)
+    with when(monkeypatch, moment), pytest.raises(KeyboardInterrupt):
+        run(cells)
+    assert [call["command"] for call in calls(folder)] == ["fit"]
+    assert record(folder)["done"] == 1
+    assert not (tmp_path / "run" / cells[1].name).exists()
+    assert run(cells[:1]) == {}
+    assert [call["command"] for call in calls(folder)] == ["fit", "prune"]
+
+
+@pytest.mark.usefixtures("_on_a_terminal")
 def test_a_second_interrupt_ends_a_fit_that_does_not_listen(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

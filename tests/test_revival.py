@@ -1,4 +1,4 @@
-"""Strategies that are hardly used start again."""
+"""Halves of strategies start again beside two that are in one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from stratagem.inference.revival import revive
 from stratagem.models import Backbone, Categorical, LatentLM, Normal, PooledRouter
 from torch import nn
 
-CROWDED = [0.05, 0.6, 0.35]
+USAGE, ENTROPY = [0.3, 0.5, 0.2], [0.1, 1.4, 0.7]
+"""The second is two strategies, the first half of one."""
+
+CROWDED = (USAGE, ENTROPY)
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def rows(model: LatentLM, guide: AmortizedGuide) -> list[torch.Tensor]:
 
 def test_the_least_used_becomes_a_noisy_copy_of_the_most_used(parts: tuple[LatentLM, AmortizedGuide]) -> None:
     before = rows(*parts)
-    assert revive(*parts, CROWDED, 0.4, seed=1)
+    assert revive(*parts, *CROWDED, 0.4, seed=1)
     table, router, guide = rows(*parts)
     for old, new in zip(before, (table, router, guide), strict=True):
         torch.testing.assert_close(new[1:], old[1:], atol=0.0, rtol=0.0)
@@ -49,26 +52,43 @@ def test_the_noise_is_the_seeds(parts: tuple[LatentLM, AmortizedGuide]) -> None:
     found = []
     for seed in (1, 1, 2):
         torch.rand(seed)
-        assert revive(*parts, CROWDED, 0.4, seed)
+        assert revive(*parts, *CROWDED, 0.4, seed)
         found.append(rows(*parts)[0])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize(
-    ("usage", "threshold"), [([0.25, 0.5, 0.25], 0.4), (CROWDED, 0.08), (CROWDED, 0.0), ([], 0.4)]
+    ("usage", "entropy", "threshold"),
+    [
+        ([0.05, 0.55, 0.4], [0.7, 0.7, 0.7], 0.5),  # rare, and whole
+        ([0.3, 0.5, 0.2], [0.7, 1.3, 0.7], 0.5),
+        (*CROWDED, 0.05),
+        (*CROWDED, 0.0),
+        ([], [], 0.4),
+    ],
 )
-def test_shares_above_the_threshold_are_left(
-    parts: tuple[LatentLM, AmortizedGuide], usage: list[float], threshold: float
+def test_whole_strategies_are_left(
+    parts: tuple[LatentLM, AmortizedGuide], usage: list[float], entropy: list[float], threshold: float
 ) -> None:
     before = rows(*parts)
-    assert not revive(*parts, usage, threshold, seed=1)
+    assert not revive(*parts, usage, entropy, threshold, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(before, rows(*parts), strict=True))
+
+
+def test_what_is_not_used_starts_again_whatever_its_responses_would_be(
+    parts: tuple[LatentLM, AmortizedGuide],
+) -> None:
+    before = rows(*parts)
+    assert revive(*parts, [0.4, 0.6, 0.0], [0.5, 0.7, 9.0], 0.5, seed=1)
+    table, router, _ = rows(*parts)
+    assert torch.equal(table[:2], before[0][:2])
+    torch.testing.assert_close(router[2], router[1])
 
 
 def test_models_of_several_latents_and_of_ones_own_are_left(
     make_backbone: Callable[..., Backbone], make_model: Callable[..., LatentLM]
 ) -> None:
     model = make_model(make_backbone("llama"), latents={"a": Categorical(3), "b": Normal(2)})
-    assert not revive(model, AmortizedGuide(model), CROWDED, 0.4, seed=1)
-    assert not revive(nn.Linear(1, 1), nn.Linear(1, 1), CROWDED, 0.4, seed=1)
+    assert not revive(model, AmortizedGuide(model), *CROWDED, 0.4, seed=1)
+    assert not revive(nn.Linear(1, 1), nn.Linear(1, 1), *CROWDED, 0.4, seed=1)

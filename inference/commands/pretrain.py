@@ -16,7 +16,7 @@ from ...models.backbone import new_backbone
 from ...models.pretrained import write_atomic
 from ...tasks import Task
 from ..build import node, pick_device
-from ..pretrain import BaseReport, Training, train_base
+from ..pretrain import DRAWS, BaseReport, Training, train_base
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,9 @@ def card(
         for name, part in report.tasks.items()
     )
     strategies = "\n".join(
-        f"| {name} | {strategy} | {true:.3f} | {sampled:.3f} |"
+        f"| {name} | {strategy} | {f.mixture:.3f} | {f.base:.3f} | {f.sampled:.3f} |"
         for name, part in report.tasks.items()
-        for strategy, (true, sampled) in part.frequencies.items()
+        for strategy, f in part.frequencies.items()
     )
     return f"""---
 license: apache-2.0
@@ -115,12 +115,12 @@ Prompts are like
 Loss and entropy in nats a sequence, on {training.test_size} held-out prompts of each task: the exact expectation over
 all responses of the mixture, and the least that any law can reach. Accuracy is of sampled answers.
 
-| task | strategy | p(s) | sampled |
-|---|---|---|---|
+| task | strategy | mixture | base | sampled |
+|---|---|---|---|---|
 {strategies}
 
-The probability of a strategy is the mean of p(s|x) over the held-out prompts; sampled responses that follow several
-strategies are counted in part.
+How often a strategy is followed, mean over the held-out prompts: in the mixture; under the base, by the probability of
+each of its responses; in {DRAWS} sampled responses to each prompt. Responses that follow several count in part.
 
 Training: {training.steps} steps of {training.rows} rows, {report.pairs:,} fresh pairs in all, seed {training.seed},
 {report.seconds:.0f} s on {device}.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from importlib.resources import files
@@ -27,7 +27,7 @@ from ..evaluation import evaluate, posteriors
 from ..evaluation.evaluate import on_base
 from ..fit import METRICS
 from ..posterior_file import POSTERIOR
-from ..pruning import Output, PruneSettings, Pruning, find
+from ..pruning import Output, PruneSettings, find, record
 from ..reduction import check_reducible, reduce
 from ..refit import refit
 from ..run_folder import CHOICES, CONFIG_FILE, read_config, write_config
@@ -157,47 +157,46 @@ def _prune(
     before: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write the pruned run; its config, the last file, makes it one that is there."""
-    model, guide, data, out = source.model, source.guide, source.data, source.out
-    seed, size, limit = source.config.seed, config.batch_size, config.limit
+    model, data, folder, out = source.model, source.data, source.folder, source.out
+    seed, size = source.config.seed, config.batch_size
     held_out = make_dataset(model.backbone, data, "test", seed, source.cache)
-    test = on_base(model, held_out, data, seed, source.cache, limit)
-    seen = posteriors(model, guide, test, size)
+    test = on_base(model, held_out, data, seed, source.cache, config.limit)
+    seen = posteriors(model, source.guide, test, size)
     assert seen.router is not None
     assert seen.posterior is not None
     outputs = greedy(model, source.name, test, data.max_new_tokens, size)
     found = find(outputs, seen.router, seen.posterior.double().mean(0).tolist(), settings)
     tokenizer = model.backbone.tokenizer
     told = record(found, lambda token: tokenizer.decode([token]).strip() or f"token {token}")
-    about = json.loads((model_folder(source.folder) / CONFIG).read_text())
+    about = json.loads((model_folder(folder) / CONFIG).read_text())
     changed: dict[str, Any] = node(source.config) | {"run": str(out)}
     if 1 < found.found < len(found.usage):
-        loop = typed(FitSettings, changed["fit"], "fit.")
-        loop = replace(
-            loop, steps=settings.steps or min(loop.start_steps, loop.steps), starts=1, revive=0.0, prune=False
-        )
+        loop = replace(typed(FitSettings, changed["fit"], "fit."), starts=1, revive=0.0, prune=False)
+        steps = settings.steps or min(loop.start_steps, loop.steps)
+        if steps > loop.steps:
+            raise ValueError(f"steps={steps}: the fit of run={folder} had {loop.steps}; expected no more")
+        log.info("%s; the last %s steps of the fit again", told["summary"], steps)
         changed["fit"] = asdict(loop)
-        log.info("%s; refitting for %s steps", told["summary"], loop.steps)
         for part in (about["model"], changed["model"], changed):
             _resize(part, source, found.found)
         write_atomic(out / "model" / CONFIG, json.dumps(about, indent=2).encode())
-        device = model.backbone.device
-        reduce(model, guide, found, seen.router, (batch.to(device) for batch in test.batches(size)))
-        refit(model, guide, source.config, data, loop, out, source.cache, config.trust_remote_code)
-        result = evaluate(model, guide, data, seed, source.cache, size, limit)
+        here = (batch.to(model.backbone.device) for batch in test.batches(size))
+        reduce(model, source.guide, found, seen.router, here)
+        trust = config.trust_remote_code
+        refit(model, source.guide, source.config, data, loop, steps, out, source.cache, trust)
+        result = evaluate(model, source.guide, data, seed, source.cache, size, config.limit)
         after = result.figures | {FOUND: float(found.found)}
         write_evaluation(out, model, replace(result, figures=after))
     else:
         after = dict(before) | {FOUND: float(found.found)}
-        write_atomic(out / EVALUATION, json.dumps(after, indent=2).encode())
         write_atomic(out / "model" / CONFIG, json.dumps(about, indent=2).encode())
-        kept = {f"model/{WEIGHTS}": model_folder(source.folder) / WEIGHTS}
-        kept |= {name: source.folder / name for name in (METRICS, POSTERIOR)}
-        for name, path in kept.items():
-            if path.is_file():
-                write_atomic(out / name, path.read_bytes())
-    figures = {"before": dict(before), "after": after}
-    shown = {when: {n: f[n] for n in TOLD if n in f} for when, f in figures.items()}
-    whole = told | shown | dict(made_by) | {"run": str(source.folder)}
+        write_atomic(out / f"model/{WEIGHTS}", (model_folder(folder) / WEIGHTS).read_bytes())
+        for name in (METRICS, POSTERIOR):
+            if (folder / name).is_file():
+                write_atomic(out / name, (folder / name).read_bytes())
+        write_atomic(out / EVALUATION, json.dumps(after, indent=2).encode())
+    shown = {when: {n: f[n] for n in TOLD if n in f} for when, f in (("before", before), ("after", after))}
+    whole = told | shown | dict(made_by) | {"run": str(folder)}
     write_atomic(out / PRUNE, json.dumps(whole, indent=2).encode())
     choices = changed.pop(CHOICES, {})
     write_config(OmegaConf.create(changed), out, choices)
@@ -215,40 +214,6 @@ def greedy(model: LatentLM, name: str, data: Dataset, length: int, size: int) ->
         for rows, ids in zip(out, law.expand(torch.Size((len(values), len(batch)))).sample(), strict=True):
             rows += [tuple(takewhile(lambda token: token not in ends, row)) for row in ids.tolist()]
     return out
-
-
-def record(found: Pruning, text: Callable[[int], str]) -> dict[str, Any]:
-    """What was found, for ``prune.json``; ``text`` gives that of a token."""
-    K = len(found.usage)
-    matrices: dict[str, list[list[float | None]]] = {
-        name: [[None] * K for _ in range(K)] for name in ("agreement", "common")
-    }
-    for (j, k), pair in found.likeness.items():
-        for a, b in ((j, k), (k, j)):
-            matrices["agreement"][a][b] = pair.agreement if pair.common else None
-            matrices["common"][a][b] = pair.common
-    recodings = {}
-    for group in found.groups:
-        pairs = sorted(sorted(map(text, pair)) for pair in found.recoding(group))
-        recodings["+".join(map(str, sorted(group)))] = ", ".join(" <-> ".join(pair) for pair in pairs)
-    merged = [
-        f"{group} (the same up to {pairs})" if pairs else group
-        for group, pairs in recodings.items()
-        if "+" in group
-    ]
-    unused = [f"{', '.join(map(str, found.unused))} unused"] if found.unused else []
-    said = ", ".join([*merged, *unused]) or "nothing to prune"
-    base = ", which is the base itself: the run stays as it was" if found.found == 1 else ""
-    return {
-        "summary": f"{K} strategies: {said}; {found.found} left{base}",
-        "strategies": K,
-        "found": found.found,
-        "groups": found.groups,
-        "unused": found.unused,
-        "usage": found.usage,
-        "recodings": {group: pairs for group, pairs in recodings.items() if pairs},
-        **matrices,
-    }
 
 
 def _resize(part: Any, source: Source, K: int) -> None:

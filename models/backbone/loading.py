@@ -44,7 +44,7 @@ def load_backbone(
     """The causal LM ``name`` as a :class:`Backbone`, its weights read from safetensors only.
 
     Args:
-        name: ``bundled:sorting``, a local folder in Hugging Face format, or an identifier on the hub.
+        name: ``bundled:strategies``, a local folder in Hugging Face format, or an identifier on the hub.
         roles: see :class:`Backbone`.
         dtype: of the base weights, one of ``float32``, ``bfloat16``, ``float16``.
         revision: of a model on the hub.
