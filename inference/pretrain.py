@@ -42,6 +42,8 @@ class Training:
         eval_every: steps between evaluations.
         test_size: held-out prompts of each task.
         compile: the loss by ``torch.compile``.
+        average: share of the weights that were there before in those that result [Wortsman et al. 2022], so that a
+            model that is trained on does not forget what the new mixture has less of.
     """
 
     steps: int
@@ -51,6 +53,7 @@ class Training:
     eval_every: int
     test_size: int
     compile: bool = False
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows", "eval_every", "test_size"):
@@ -58,6 +61,8 @@ class Training:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be above 0, got {self.lr}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be at least 0 and below 1, got {self.average}")
 
     def rate(self, step: int) -> float:
         """The share of the peak learning rate at a step."""
@@ -126,6 +131,7 @@ def train_base(backbone: Backbone, task: Task, training: Training) -> BaseReport
     """
     lm = backbone.lm
     lm.requires_grad_(True)
+    before = [p.detach().clone() for p in lm.parameters()]
     optimizers = _optimizers(lm, training.lr)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, training.rate) for o in optimizers]
     examples = (encode(backbone, t.prompt, t.response) for t in task.stream("train", training.seed))
@@ -160,8 +166,10 @@ def train_base(backbone: Backbone, task: Task, training: Training) -> BaseReport
                     text,
                 )
     lm.requires_grad_(False)
+    for new, old in zip(lm.parameters(), before, strict=True):
+        new.lerp_(old, training.average)
     seconds = time.perf_counter() - began
-    reports = {name: _report(backbone, t, prompts[name], training.seed) for name, t in task.parts.items()}
+    reports = {name: report(backbone, t, prompts[name], training.seed) for name, t in task.parts.items()}
     return BaseReport(reports, pairs, seconds)
 
 
@@ -185,7 +193,7 @@ def _loss(lm: nn.Module, ids: Tensor, attention: Tensor, position: Tensor, targe
     return (nll * wanted).sum() / wanted.sum()
 
 
-def _report(backbone: Backbone, task: Task, prompts: Sequence[str], seed: int) -> TaskReport:
+def report(backbone: Backbone, task: Task, prompts: Sequence[str], seed: int) -> TaskReport:
     loss, floor = mixture_loss(backbone, task, prompts)
     right, true, base, sampled = 0.0, Counter[str](), Counter[str](), Counter[str]()
     for prompt, response, _, log_p in _scored(backbone, task, prompts):

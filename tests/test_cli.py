@@ -284,7 +284,22 @@ def test_a_base_is_trained_and_then_fitted(command: Command, tmp_path: Path) -> 
         *words[:2], f"run={tmp_path / 'longer'}", f"lm={folder}", *words[3:6], "rows=2", "test_size=4"
     )
     assert longer.status == 0, longer.out
-    assert f"trained from `{folder}` on" in (tmp_path / "longer/README.md").read_text()
+    assert f"trained from `{folder}` on, on" in (tmp_path / "longer/README.md").read_text()
+    near = command(
+        *words[:2],
+        f"run={tmp_path / 'near'}",
+        f"lm={folder}",
+        "average=0.999",
+        *words[3:6],
+        "rows=2",
+        "test_size=4",
+    )
+    assert near.status == 0, near.out
+    first, other, mean = (
+        AutoModelForCausalLM.from_pretrained(path).get_input_embeddings().weight
+        for path in (folder, tmp_path / "longer", tmp_path / "near")
+    )
+    torch.testing.assert_close(mean, 0.999 * first + 0.001 * other)
     foreign = command("pretrain", "task=grid", f"run={tmp_path / 'grid'}", f"lm={folder}")
     assert foreign.status == 1
     assert "its tokenizer does not know the symbols path # U R D L of task grid; leave lm out" in foreign.out

@@ -37,7 +37,12 @@ def run(config: DictConfig) -> float:
         config.eval_every,
         config.test_size,
         config.compile,
+        config.average,
     )
+    if config.average and config.lm is None:
+        raise ValueError(
+            f"average={config.average}: there is no model to average with; pass lm=, or leave it out"
+        )
     task: Task = instantiate(node(config, "task"))
     torch.manual_seed(config.seed)
     backbone = _backbone(config, task)
@@ -86,7 +91,7 @@ def card(
     task: Task, training: Training, report: BaseReport, command: str, device: str, size: int, lm: str | None
 ) -> str:
     """The model card."""
-    origin = "from nothing" if lm is None else f"from `{lm}` on"
+    origin = "from nothing" if lm is None else f"from `{lm}` on,"
     prompts = "\n".join(f"- `{part.prompts(1, 'test', 0)[0]}` ({name})" for name, part in task.parts.items())
     figures = "\n".join(
         f"| {name} | {part.loss:.4f} | {part.floor:.4f} | {100 * part.excess:.2f} % | {part.accuracy:.3f} |"
