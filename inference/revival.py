@@ -42,7 +42,8 @@ def revive(
         guide: its guide.
         usage: share of each strategy in the mean posterior, K of them.
         entropy: of the responses of each, nats per sequence.
-        threshold: share of the largest entropy, below which the smallest is that of a half; 0 never.
+        threshold: share of the largest entropy, below which the smallest is that of a half; 0 never. A whole strategy
+            beside others that have not yet formed has a third of theirs.
         seed: of the noise.
 
     Returns:

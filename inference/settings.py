@@ -39,7 +39,7 @@ class FitSettings:
     eval_size: int = 200
     patience: int = 0
     start_cost: float = 0.5
-    revive: float = 0.5
+    revive: float = 0.2
     starts: int = 3
     start_steps: int = 300
     draw: int = 0
