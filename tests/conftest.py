@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -195,3 +196,15 @@ def toy(
     randomise(nn.ModuleDict({"model": model, "guide": guide}))
     batch = make_batch(backbone)
     return Toy(model, guide, batch, unpad(batch))
+
+
+@pytest.fixture
+def _on_a_terminal() -> Iterator[None]:
+    """Tests may run in the background or under nohup, where these are ignored."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -143,7 +143,7 @@ DATA = TaskData(TASK, num_train=5, num_test=12, max_new_tokens=6)
 
 
 @pytest.fixture
-def on_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def _on_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations on the pairs, in place of responses of a base that knows no strategies."""
 
     def pairs(*_: object) -> Dataset:
@@ -156,7 +156,7 @@ Figures = Callable[[Tensor, Callable[[Tensor], str]], dict[str, float]]
 
 
 @pytest.fixture
-def evaluated(on_pairs: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Figures:  # noqa: ARG001
+def evaluated(_on_pairs: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Figures:
     """The figures of given draws from the guide and of a decoder that follows a strategy for each z."""
 
     def figures(draws: Tensor, strategy: Callable[[Tensor], str]) -> dict[str, float]:
@@ -210,7 +210,7 @@ def test_a_decoder_of_strategies_whose_posteriors_are_one_has_one_centre(evaluat
     assert found["meaning/posterior_accuracy"] == pytest.approx(1 / S)
 
 
-@pytest.mark.usefixtures("on_pairs")
+@pytest.mark.usefixtures("_on_pairs")
 def test_the_centres_reach_the_decoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, guide = latent_lm({"a": Normal(2), "b": Normal(3)})
     forced: list[tuple[float, ...]] = []
@@ -243,7 +243,7 @@ def test_outputs_change_with_the_centre() -> None:
     assert len({tuple(row) for row in texts}) > 1
 
 
-@pytest.mark.usefixtures("on_pairs")
+@pytest.mark.usefixtures("_on_pairs")
 def test_the_names_are_those_of_a_discrete_latent(tmp_path: Path) -> None:
     cases: dict[str, dict[str, Latent]] = {
         "discrete": {"z": Categorical(S)},

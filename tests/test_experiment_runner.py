@@ -92,18 +92,6 @@ def when(monkeypatch: pytest.MonkeyPatch, *moments: tuple[Callable[[], object], 
         yield
 
 
-@pytest.fixture
-def _on_a_terminal() -> Iterator[None]:
-    """Tests may run in the background or under nohup, where these are ignored."""
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    }
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.usefixtures("_on_a_terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_stops_the_fits_which_then_go_on(

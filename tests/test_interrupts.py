@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 from stratagem.inference.interrupts import interrupts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-
-@pytest.fixture(autouse=True)
-def _on_a_terminal() -> Iterator[None]:
-    """Tests may run in the background or under nohup, where these are ignored."""
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    }
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("_on_a_terminal")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 from torch import nn
 
 from ...models import LatentLM
 from ...models.pretrained import load_pretrained
-from ..build import pick_device
+from ...models.spec import build
+from ..build import node, pick_device
+from ..data import Data
+from ..run_folder import read_config
 
 
 def load_latent_lm(config: DictConfig) -> tuple[LatentLM, nn.Module]:
@@ -24,3 +29,15 @@ def load_latent_lm(config: DictConfig) -> tuple[LatentLM, nn.Module]:
     if not isinstance(model, LatentLM) or guide is None:
         raise ValueError(f"run={config.run}: expected a LatentLM with a guide, found {type(model).__name__}")
     return model, guide
+
+
+def load_for_figures(config: DictConfig) -> tuple[LatentLM, nn.Module, Data, int]:
+    """Model and guide of ``config.run``, the data that it was fitted on, and the seed of the draws.
+
+    Raises:
+        ValueError: as :func:`load_latent_lm`.
+    """
+    model, guide = load_latent_lm(config)
+    fitted = read_config(Path(config.run))
+    data: Data = build(node(fitted, "data"), config.trust_remote_code)
+    return model, guide, data, fitted.seed if config.seed is None else config.seed

@@ -10,13 +10,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ...models.pretrained import write_atomic
-from ...models.spec import build
-from ..build import node
 from ..evaluation import Positions, position
 from ..figures import write_figure
 from ..position_figure import position_picture
-from ..run_folder import read_config
-from .load import load_latent_lm
+from .load import load_for_figures
 
 HEADINGS = {
     "tokens": ("tokens", "read"),
@@ -34,11 +31,8 @@ HEADINGS = {
 
 def run(config: DictConfig) -> None:
     """Print the table, and write ``position.csv``, ``.json``, ``.png`` and ``.svg`` into the run's folder."""
-    model, guide = load_latent_lm(config)
+    model, guide, data, seed = load_for_figures(config)
     folder = Path(config.run)
-    fitted = read_config(folder)
-    seed = fitted.seed if config.seed is None else config.seed
-    data = build(node(fitted, "data"), config.trust_remote_code)
     found = position(model, guide, data, seed, folder / "data", config.batch_size, config.limit)
     write_atomic(folder / "position.csv", comma_separated(found).encode())
     write_atomic(folder / "position.json", json.dumps(found.figures, indent=2).encode())
