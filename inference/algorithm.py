@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..models import Batch, Latent
+from ..models import Backbone, Batch, Latent
+from .dataset import Dataset
 from .log_quantities import Program
 from .loss import Loss
 
@@ -30,6 +31,22 @@ class Algorithm(nn.Module, ABC):
 
     def bind(self, model: nn.Module) -> None:
         """Build what depends on the model, before the first step."""
+
+    def prepare(
+        self, model: Program, guide: Program, backbone: Backbone, data: Sequence[Dataset], seed: int
+    ) -> None:
+        """Compute for the data what the algorithm reads of them, once, before the first step.
+
+        Args:
+            model: the generative program.
+            guide: the inference program.
+            backbone: the LM.
+            data: the sets that will be asked, the one to fit on first.
+            seed: of all draws.
+        """
+
+    def go_on(self) -> None:
+        """Leave out what only leads the start of a fit, to go on from weights that have been fitted."""
 
     @abstractmethod
     def forward(

@@ -41,7 +41,8 @@ class TaskData(Data):
 
     Args:
         task: the task.
-        num_train: prompts to fit on.
+        num_train: prompts to fit on; where the task has fewer, all that are found.
+        responses_per_prompt: to each of them.
         num_test: held-out prompts.
         responses: ``base``: sampled from the base, the law to factorise; ``task``: from the task's own
             mixture.
@@ -52,19 +53,28 @@ class TaskData(Data):
         self,
         task: Task,
         num_train: int = 2000,
+        responses_per_prompt: int = 1,
         num_test: int = 300,
         responses: str = "base",
         max_new_tokens: int = 32,
     ) -> None:
         if responses not in ("base", "task"):
             raise ValueError(f"data.responses must be base or task, got {responses}")
-        check_positive(num_train=num_train, num_test=num_test, max_new_tokens=max_new_tokens)
+        check_positive(
+            num_train=num_train,
+            responses_per_prompt=responses_per_prompt,
+            num_test=num_test,
+            max_new_tokens=max_new_tokens,
+        )
         self.task, self.num = task, {"train": num_train, "test": num_test}
-        self.responses, self.max_new_tokens = responses, max_new_tokens
+        self.samples, self.responses, self.max_new_tokens = responses_per_prompt, responses, max_new_tokens
 
     def texts(self, split: Split, seed: int) -> Texts:
         assert self.task is not None
-        prompts = self.task.prompts(self.num[split], split, seed)
+        each = self.samples if split == "train" else 1
+        prompts = [
+            p for p in self.task.prompts(self.num[split], split, seed, split == "train") for _ in range(each)
+        ]
         if self.responses == "base":
             return Texts(prompts, [None] * len(prompts))
         rng = random.Random(f"{split}/{seed}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..models import Batch, Capability, Latent
+from ..models import Backbone, Batch, Capability, Latent
 from .algorithm import Algorithm
 from .corruptions import Corruption
+from .dataset import Dataset
 from .expectations import Enumerate, Expectation, Sample
 from .gradients import Exact, Gradient, Pathwise
 from .log_quantities import Program, Run
@@ -79,6 +80,19 @@ class Inference(Algorithm):
                         f"{type(latent).__name__}. Use {_mend(latent)}"
                     )
 
+    def prepare(
+        self, model: Program, guide: Program, backbone: Backbone, data: Sequence[Dataset], seed: int
+    ) -> None:
+        if not any(term.reads for term in self.terms.values()):
+            return
+        with torch.no_grad():
+            values = len(self.expectation(model, guide, data[0].batch([0]).to(backbone.device)).log_lik)
+        for term in self.terms.values():
+            term.prepare(backbone, data, values, seed)
+
+    def go_on(self) -> None:
+        self.terms = {name: term for name, term in self.terms.items() if not term.reads}
+
     def forward(
         self, model: Program, guide: Program, batch: Batch, share: float = 1.0, held: Tensor | None = None
     ) -> Loss:
@@ -106,8 +120,12 @@ class Inference(Algorithm):
         else:
             log = self.expectation(model, guide, batch, Run(share, held=held))
             bound = differentiated = self.objective.bound(log)
-        values = {name: term.value(log) for name, term in self.terms.items()}
         weights = {name: term.signed_weight(share) for name, term in self.terms.items()}
+        values = {
+            name: term.value(log)
+            for name, term in self.terms.items()
+            if weights[name] or batch.features.keys() >= set(term.reads)
+        }
         gain = sum((weights[name] * values[name].mean() for name in values), bound.new_zeros(()))
         return Loss(
             surrogate=-(differentiated.mean() + gain),

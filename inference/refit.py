@@ -57,6 +57,7 @@ def refit(
     inference: Algorithm = build(node(config, "inference"), trust_remote_code)
     inference.check(model.latents)
     inference.bind(model)
+    inference.go_on()
     step = Step(model, guide, inference.to(backbone.device))
     train, test = (make_dataset(backbone, data, split, config.seed, cache) for split in ("train", "test"))
     for dataset in (train, test):

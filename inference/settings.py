@@ -40,7 +40,7 @@ class FitSettings:
     patience: int = 0
     start_cost: float = 0.5
     revive: float = 0.2
-    starts: int = 3
+    starts: int = 1
     start_steps: int = 300
     draw: int = 0
     prune: bool = False

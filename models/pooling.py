@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 
 class Pooling(nn.Module, ABC):
-    """``(B, T, H)`` hidden states and ``(B, T)`` mask to ``(B, H)``."""
+    """``(B, T, H)`` hidden states and ``(B, T)`` mask to ``(B, vectors * H)``."""
+
+    vectors: ClassVar[int] = 1
 
     @abstractmethod
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor: ...
@@ -31,6 +34,19 @@ class LastPooling(Pooling):
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
+class MeanLastPooling(Pooling):
+    """The mean over the tokens, and the last token."""
+
+    vectors: ClassVar = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([MeanPooling(), LastPooling()])
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        return torch.cat([part(hidden, mask) for part in self.parts], -1)
+
+
 class AttentionPooling(Pooling):
     """A learned softmax over the tokens, the mean at the start [Yang et al. 2016, eq. 6]."""
 
@@ -45,10 +61,10 @@ class AttentionPooling(Pooling):
 
 
 def make_pooling(kind: str, hidden_size: int) -> Pooling:
-    """The pooling named ``mean``, ``last`` or ``attention``."""
+    """The pooling named ``mean``, ``last``, ``mean_last`` or ``attention``."""
     if kind == "attention":
         return AttentionPooling(hidden_size)
-    stateless = {"mean": MeanPooling, "last": LastPooling}
+    stateless = {"mean": MeanPooling, "last": LastPooling, "mean_last": MeanLastPooling}
     if kind not in stateless:
-        raise ValueError(f"pooling must be mean, last or attention, got {kind}")
+        raise ValueError(f"pooling must be mean, last, mean_last or attention, got {kind}")
     return stateless[kind]()

@@ -21,7 +21,7 @@ class Reader(nn.Module):
         backbone: the LM.
         role: whose network reads.
         outputs: numbers that the head gives.
-        pooling: ``mean``, ``last`` or ``attention``.
+        pooling: ``mean``, ``last``, ``mean_last`` or ``attention``.
         width: of the head's hidden layer; 0 for a linear head.
         response: pool over the response's tokens, read after the prompt, instead of the prompt's.
         every_layer: pool the hidden states after each layer and not after the last alone; what decides a
@@ -42,8 +42,9 @@ class Reader(nn.Module):
         self.backbone, self.role, self.response = backbone, role, response
         self.every_layer = every_layer
         sizes = backbone.layer_sizes if every_layer else (backbone.hidden_size,)
-        self.poolings = nn.ModuleList(make_pooling(pooling, size) for size in sizes)
-        size = sum(sizes)
+        made = [make_pooling(pooling, size) for size in sizes]
+        self.poolings = nn.ModuleList(made)
+        size = sum(s * p.vectors for s, p in zip(sizes, made, strict=True))
         last = nn.Linear(width or size, outputs)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)

@@ -73,21 +73,23 @@ class Task(ABC):
         """``p(s|x)`` of the strategies that the prompt admits."""
         return dict(zip(self.strategies, self.strategy_weights, strict=True))
 
-    def prompts(self, num: int, split: Split, seed: int) -> list[str]:
+    def prompts(self, num: int, split: Split, seed: int, or_fewer: bool = False) -> list[str]:
         """``num`` distinct prompts; a prompt belongs to one split by its checksum, whatever the seed.
 
         Raises:
-            ValueError: the split has fewer than ``num`` distinct prompts within reach of random draws.
+            ValueError: the split has fewer than ``num`` distinct prompts within reach of random draws, and
+                ``or_fewer`` is not set.
         """
         rng = random.Random(f"{self.name}/{split}/{seed}")
         found: dict[str, None] = {}
-        for _ in range(1000 + 100 * num):
-            if len(found) == num:
-                return list(found)
+        idle = 0
+        while len(found) < num and idle < 1000 + 20 * len(found):
             prompt = self.draw_prompt(rng)
-            if split_of(prompt) == split:
+            new = split_of(prompt) == split and prompt not in found
+            idle = 0 if new else idle + 1
+            if new:
                 found[prompt] = None
-        if len(found) == num:
+        if len(found) == num or (or_fewer and found):
             return list(found)
         raise ValueError(
             f"task {self.name}: asked for {num} distinct {split} prompts, found {len(found)}; "

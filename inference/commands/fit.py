@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ...models import LatentLM, calibrate
-from ..build import build_plan, build_step
+from ..build import DRAW, build_plan, build_step
 from ..checkpoint import Progress
 from ..dataset import make_dataset, standardise
 from ..evaluation import evaluate
@@ -47,6 +47,13 @@ def run(config: DictConfig) -> float:
     )
     for dataset in (train, test):
         dataset.keep_features(plan.step.all_parts, plan.backbone.device)
+    plan.step.inference.prepare(
+        plan.step.model,
+        plan.step.guide,
+        plan.backbone,
+        (train, test),
+        config.seed + DRAW * plan.settings.draw,
+    )
     log.info(
         "%s training and %s held-out pairs after %.0f s", len(train), len(test), time.perf_counter() - began
     )

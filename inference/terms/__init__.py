@@ -5,6 +5,7 @@ from .aggregate_mmd import AggregateMMD
 from .base_fidelity import BaseFidelity
 from .density_gap import DensityGap
 from .dip import DIP
+from .distillation import Distillation
 from .excess_reconstruction import ExcessReconstruction
 from .forward_chi_square import ForwardChiSquare
 from .forward_kl import ForwardKL
@@ -30,6 +31,7 @@ __all__ = [
     "AggregateMMD",
     "BaseFidelity",
     "DensityGap",
+    "Distillation",
     "ExcessReconstruction",
     "ForwardChiSquare",
     "ForwardKL",

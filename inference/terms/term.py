@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
+from ...models import Backbone
+from ..dataset import Dataset
 from ..expectations import Expectation
 from ..gradients import Gradient
 from ..log_quantities import LogQuantities
@@ -17,6 +20,10 @@ from ..schedules import Constant, Schedule
 class Term(Part):
     """A per-datum quantity that is raised (or lowered, where :attr:`sign` is -1) beside the bound.
 
+    Attributes:
+        reads: features of the data that :meth:`prepare` computes; without them the term is left out where its weight
+            is 0, and refused elsewhere.
+
     Args:
         weight: of the term, at least 0, a number or a schedule over the fit; the sign is the term's own.
 
@@ -25,6 +32,7 @@ class Term(Part):
     """
 
     sign: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         self.weight = weight if isinstance(weight, Schedule) else Constant(weight)
@@ -43,6 +51,16 @@ class Term(Part):
                 f"{share} of the fit"
             )
         return weight
+
+    def prepare(self, backbone: Backbone, data: Sequence[Dataset], values: int, seed: int) -> None:
+        """Compute what the term :attr:`reads`, once, before the first step.
+
+        Args:
+            backbone: the LM.
+            data: the sets that will be asked, the one to fit on first.
+            values: joint values of the latents, P.
+            seed: of all draws.
+        """
 
     def check(self, expectation: Expectation, gradient: Gradient) -> None:
         """Refuse draws that the term is not made for.

@@ -15,13 +15,23 @@ class PooledRouter(Router):
     """``p(z|x) = law(head(pool(hidden states of x)))``; the latent's reference law at the start.
 
     Args:
-        pooling: ``mean``, ``last`` or ``attention``.
+        pooling: ``mean``, ``last``, ``mean_last`` or ``attention``.
         width: of the head's hidden layer; 0 for a linear head.
+        every_layer: pool the hidden states after each layer and not after the last alone.
     """
 
-    def __init__(self, backbone: Backbone, latent: Latent, pooling: str = "last", width: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        latent: Latent,
+        pooling: str = "last",
+        width: int = 0,
+        every_layer: bool = False,
+    ) -> None:
         super().__init__(backbone, latent)
-        self.reader = Reader(backbone, "router", latent.num_parameters, pooling, width, response=False)
+        self.reader = Reader(
+            backbone, "router", latent.num_parameters, pooling, width, response=False, every_layer=every_layer
+        )
 
     def parameters_of(self, batch: Batch) -> Tensor:
         return self.reader(batch)

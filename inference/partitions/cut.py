@@ -1,0 +1,145 @@
+"""K-means in linear spaces of hidden states in which responses to one prompt lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+NEAR = 0.95
+"""Cuts that tell responses apart as well as this share of the best are held to be as good."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A linear map of pooled hidden states.
+
+    Attributes:
+        places: of the numbers that it reads.
+        centre: taken from them.
+        axes: ``(len(places), dimensions)``.
+    """
+
+    places: slice
+    centre: Tensor
+    axes: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return (features[:, self.places].double() - self.centre) @ self.axes
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Parts of a space.
+
+    Attributes:
+        space: where.
+        means: ``(parts, dimensions)``, a point is of the part with the nearest.
+    """
+
+    space: Space
+    means: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """``(N,)``: the part of each."""
+        return torch.cdist(self.space(features), self.means).argmin(1)
+
+
+def spaces(
+    features: Tensor,
+    pairs: Tensor,
+    contents: Tensor,
+    sizes: Sequence[int],
+    dimensions: Sequence[int],
+    ridge: float,
+    surface_penalty: float,
+) -> Iterator[Space]:
+    """Spaces of each layer, and at last of all layers together, brought to one scale.
+
+    The axes are the generalised eigenvectors of the scatter within prompts against the total scatter, ``ridge``
+    times its mean eigenvalue, and ``surface_penalty`` times the scatter of responses that say the same.
+
+    Args:
+        features: ``(N, sum(sizes))``, layer after layer.
+        pairs: places of two responses to one prompt.
+        contents: of each response, ``(N,)``.
+        sizes: of the layers.
+        dimensions: of the spaces.
+        ridge: above 0.
+        surface_penalty: at least 0.
+    """
+    same = pairs[contents[pairs[:, 0]] == contents[pairs[:, 1]]]
+    ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
+    layers = list(pairwise(ends))
+    centred = features.double() - features.double().mean(0)
+    scale = torch.cat([centred[:, b:e].square().mean().sqrt().expand(e - b) for b, e in layers])
+    for begin, end in [*layers, (0, ends[-1])]:
+        x = centred[:, begin:end] / scale[begin:end]
+        total = x.T @ x / len(x)
+        noise = total + ridge * total.diagonal().mean() * torch.eye(len(total)).double()
+        root = torch.linalg.cholesky(noise + surface_penalty * scatter(x, same))
+        half = torch.linalg.solve_triangular(root, scatter(x, pairs), upper=False)
+        whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
+        vectors = torch.linalg.eigh((whitened + whitened.T) / 2)[1].flip(-1)
+        axes = torch.linalg.solve_triangular(root.T, vectors, upper=True) / scale[begin:end, None]
+        centre = features[:, begin:end].double().mean(0)
+        for number in dimensions:
+            yield Space(slice(begin, end), centre, axes[:, :number])
+
+
+def best_cut(
+    features: Tensor,
+    candidates: Sequence[Space],
+    pairs: Tensor,
+    contents: Tensor,
+    parts: int,
+    restarts: int,
+    seed: int,
+) -> tuple[Cut, float]:
+    """The best cut by K-means in any of the spaces, and how well it tells responses apart.
+
+    Of those that tell responses to one prompt :func:`apart` as well as the best one does, nearly, the one of which the
+    parts explain most of the scatter within prompts, in the last of the spaces.
+    """
+    widest = candidates[-1](features)
+    found: list[tuple[float, float, Cut]] = []
+    for space in candidates:
+        points = space(features)
+        for restart in range(restarts):
+            means = KMeans(parts, n_init=1, random_state=seed * restarts + restart).fit(points.numpy())
+            z = torch.from_numpy(means.labels_).long()
+            cut = Cut(space, torch.from_numpy(means.cluster_centers_).to(points))
+            found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut))
+    good = [f for f in found if f[0] >= NEAR * max(told for told, _, _ in found)]
+    told, _, cut = max(good, key=lambda f: f[1])
+    return cut, told
+
+
+def scatter(x: Tensor, pairs: Tensor) -> Tensor:
+    """Covariance of what differs between two of a pair, ``E[(x - x')(x - x')^T] / 2``; zero without pairs."""
+    differ = x[pairs[:, 0]] - x[pairs[:, 1]]
+    return differ.T @ differ / 2 / max(len(differ), 1)
+
+
+def apart(z: Tensor, contents: Tensor, pairs: Tensor) -> float:
+    """``P(z != z', c != c') (1 - P(z != z' | c = c') / P(z != z'))`` over pairs: told apart by what is said."""
+    first, second = pairs.T
+    differ, same = z[first] != z[second], contents[first] == contents[second]
+    share = float(differ.double().mean())
+    if share == 0:
+        return 0.0
+    by_surface = float(differ[same].double().mean()) if same.any() else 0.0
+    return float((differ & ~same).double().mean()) * max(0.0, 1 - by_surface / share)
+
+
+def explained(z: Tensor, points: Tensor, pairs: Tensor, parts: int) -> float:
+    """Share of the scatter within prompts that is the parts', were their means the same on every prompt."""
+    differ = points[pairs[:, 0]] - points[pairs[:, 1]]
+    one_hot = torch.eye(parts, dtype=points.dtype)[z]
+    signs = one_hot[pairs[:, 0]] - one_hot[pairs[:, 1]]
+    means = torch.linalg.lstsq(signs, differ, driver="gelsd").solution
+    return 1 - float((differ - signs @ means).square().sum() / differ.square().sum().clamp(min=1e-12))

@@ -1,0 +1,253 @@
+"""Cuts of the responses that are found before the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import adjusted_mutual_info_score
+from stratagem.inference.data import TaskData
+from stratagem.inference.dataset import Dataset, make_dataset
+from stratagem.inference.partitions import HiddenStates
+from stratagem.inference.partitions.companions import (
+    Companions,
+    companions,
+    contents,
+    prompt_dependence,
+)
+from stratagem.inference.partitions.cut import Space, apart, best_cut, explained, scatter, spaces
+from stratagem.inference.partitions.hidden_states import kinds_of
+from stratagem.inference.partitions.transfer import match
+from stratagem.models import Backbone, Example, load_backbone
+from stratagem.models.text import decode, encode
+from stratagem.tasks import Addition, Equations, Task
+from torch import Tensor
+
+RESPONSES = 4
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Backbone:
+    return load_backbone("bundled:strategies")
+
+
+def traces(
+    backbone: Backbone, task: Task, prompts: int, seed: int = 0
+) -> tuple[Companions, Tensor, list[str]]:
+    """Four responses to each prompt, with their strategies and marks."""
+    rng = np.random.default_rng(seed)
+    examples, strategies, marks = [], [], []
+    for prompt in task.prompts(prompts, "train", seed):
+        law = task.admissible(prompt)
+        for _ in range(RESPONSES):
+            strategy = rng.choice(list(law), p=list(law.values()))
+            mark = rng.choice(task.nuisances)
+            examples.append(encode(backbone, prompt, task.trace(prompt, strategy, mark)))
+            strategies.append(task.strategies.index(strategy))
+            marks.append(str(mark))
+    texts = [""] * len(examples)
+    data = Dataset(examples, texts, texts, backbone.pad_id)
+    return Companions(data, RESPONSES), torch.tensor(strategies), marks
+
+
+def test_the_data_have_their_own_responses_and_the_base_gives_the_rest(bundled: Backbone) -> None:
+    prompts = ["add 1 2 + 3 4 :", "add 5 6 + 7 8 :", "add 2 2 + 3 3 :"]
+    own = [encode(bundled, prompts[i], f"{n} ; {n}") for i, n in ((0, 1), (1, 2), (0, 3), (0, 4), (2, 5))]
+    data = Dataset(own, [""] * 5, [""] * 5, bundled.pad_id)
+    found = companions(bundled, data, prompts=2, responses=2, seed=0)
+    examples = found.data.examples
+    assert [e.prompt for e in examples] == [own[0].prompt] * 2 + [own[1].prompt] * 2
+    assert examples[:3] == [own[0], own[2], own[1]]
+    assert examples[3].response != own[1].response
+    assert examples == companions(bundled, data, 2, 2, seed=0).data.examples
+    assert found.same_prompt.tolist() == [[0, 1], [2, 3]]
+
+
+def test_marks_and_copies_do_not_depend_on_the_prompt_and_digits_do(bundled: Backbone) -> None:
+    found, _, marks = traces(bundled, Addition(), 40)
+    dependence = prompt_dependence(bundled, found, others=3, seed=0)
+    ids = {m: bundled.tokenizer.convert_tokens_to_ids(m) for m in set(marks)}
+    of_marks, of_first = [], []
+    for example, mark, depends in zip(found.data.examples, marks, dependence, strict=True):
+        assert depends.shape == (len(example.response),)
+        assert (depends >= -1e-4).all()
+        assert (depends <= 1 + 1e-4).all()
+        of_marks += [d for t, d in zip(example.response, depends.tolist(), strict=True) if t == ids[mark]]
+        of_first.append(float(depends.max()))
+    assert np.median(of_marks) < 0.05
+    assert np.median(of_first) > 0.8
+
+
+def test_responses_say_the_same_where_they_differ_by_the_mark_alone(bundled: Backbone) -> None:
+    found, strategies, marks = traces(bundled, Addition(), 60)
+    said = contents(found, prompt_dependence(bundled, found, 3, 0), 0.1)
+    first, second = found.same_prompt.T
+    same = strategies[first] == strategies[second]
+    alike = said[first] == said[second]
+    assert not alike[~same].any()
+    crossed = torch.tensor([marks[i] != marks[j] for i, j in found.same_prompt.tolist()])
+    assert (same & crossed).sum() > 20
+    assert alike[same & crossed].float().mean() > 0.3
+    blocks = said.view(-1, RESPONSES)
+    assert len(set(blocks[0].tolist()) & set(blocks[1].tolist())) == 0, "contents of one prompt are its own"
+
+
+def scene(
+    prompts: int = 150, parts: int = 3, surface: float = 3.0, prompt: float = 3.0, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features in which prompt and surface are larger than the part: features, part, content, pairs."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(parts, size=(prompts, RESPONSES))
+    mark = rng.integers(2, size=(prompts, RESPONSES))
+    axes = np.linalg.qr(rng.normal(size=(24, 24)))[0]
+    x = prompt * rng.normal(size=(prompts, 1, 10)) @ axes[:10]
+    x = x + np.eye(parts)[z] @ axes[10 : 10 + parts] * 1.5
+    x = x + surface * mark[..., None] * axes[20] + 0.1 * rng.normal(size=(prompts, RESPONSES, 24))
+    said = torch.from_numpy(z + parts * np.arange(prompts)[:, None]).flatten()
+    begin = torch.arange(0, prompts * RESPONSES, RESPONSES)[:, None]
+    one, two = torch.triu_indices(RESPONSES, RESPONSES, 1)
+    pairs = torch.stack([(begin + one).flatten(), (begin + two).flatten()], 1)
+    return torch.from_numpy(x).float().flatten(0, 1), torch.from_numpy(z).flatten(), said, pairs
+
+
+def cut_of(features: Tensor, said: Tensor, pairs: Tensor, penalty: float = 10.0) -> Tensor:
+    found = list(spaces(features, pairs, said, (12, 12), (3, 6), 0.1, penalty))
+    cut, _ = best_cut(features, found, pairs, said, 3, 3, 0)
+    return cut(features)
+
+
+def test_parts_are_found_under_prompts_and_surfaces_that_are_larger() -> None:
+    features, z, said, pairs = scene()
+    assert adjusted_mutual_info_score(z, cut_of(features, said, pairs)) > 0.95
+
+
+def test_without_its_penalty_the_surface_stands_in_the_first_axis() -> None:
+    features, _, said, pairs = scene()
+    marks = scatter(features.double(), pairs[said[pairs[:, 0]] == said[pairs[:, 1]]])
+    share = []
+    for penalty in (0.0, 10.0):
+        *_, whole = spaces(features, pairs, said, (12, 12), (3,), 0.1, penalty)
+        inside = whole.axes.T @ marks @ whole.axes
+        share.append(
+            float(inside.trace() / (whole.axes.T @ scatter(features.double(), pairs) @ whole.axes).trace())
+        )
+    assert share[0] > 0.3
+    assert share[1] < 0.1
+
+
+def test_spaces_are_those_of_the_layers_and_of_all() -> None:
+    features, _, said, pairs = scene()
+    found = list(spaces(features, pairs, said, (8, 16), (2, 4), 0.1, 1.0))
+    assert [(s.places.start, s.places.stop, s.axes.shape[1]) for s in found] == [
+        (0, 8, 2),
+        (0, 8, 4),
+        (8, 24, 2),
+        (8, 24, 4),
+        (0, 24, 2),
+        (0, 24, 4),
+    ]
+    assert all(isinstance(s, Space) and s(features).mean(0).abs().max() < 1e-5 for s in found)
+
+
+def test_a_cut_is_worth_what_it_tells_apart_by_content() -> None:
+    pairs = torch.tensor([[0, 1], [0, 2], [1, 2], [3, 4], [3, 5], [4, 5]])
+    said = torch.tensor([0, 0, 1, 2, 3, 4])
+    assert apart(torch.tensor([0, 0, 1, 0, 1, 2]), said, pairs) == pytest.approx(5 / 6)
+    assert apart(torch.tensor([0, 1, 1, 0, 1, 2]), said, pairs) == 0.0  # every pair that says the same is cut
+    assert apart(torch.tensor([0, 0, 0, 0, 0, 0]), said, pairs) == 0.0
+    assert apart(torch.tensor([0, 0, 0, 1, 2, 0]), torch.arange(6), pairs) == pytest.approx(3 / 6)
+    half = torch.tensor([0, 1, 2, 3, 4, 5, 5, 6])
+    two = torch.tensor([[0, 1], [2, 3], [5, 6], [5, 7]])
+    z = torch.tensor([0, 1, 0, 1, 0, 0, 1, 1])
+    # all four pairs are cut, one of them says the same: P(z != z', c != c') = 3/4, and the factor is 1 - 1/1
+    assert apart(z, half, two) == 0.0
+
+
+def test_parts_whose_labels_change_between_prompts_explain_less() -> None:
+    features, z, _, pairs = scene()
+    swapped = z.view(-1, RESPONSES).clone()
+    swapped[::2] = (swapped[::2] + 1) % 3
+    true = explained(z, features.double(), pairs, 3)
+    assert 0 < true < 1
+    assert explained(swapped.flatten(), features.double(), pairs, 3) < true / 2
+    noiseless = torch.eye(3).double()[z] + torch.arange(len(z)).div(RESPONSES, rounding_mode="floor")[:, None]
+    assert explained(z, noiseless, pairs, 3) == pytest.approx(1.0)
+
+
+def test_kinds_are_found_and_few_prompts_are_no_kind() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(200, 40, generator=generator)
+    truth = torch.arange(200) < 90
+    states[truth, :8] += 4.0
+    kind = kinds_of(states, 2, 0)(states)
+    assert max((kind.bool() == truth).float().mean(), (kind.bool() != truth).float().mean()) == 1.0
+    few = states.clone()
+    few[:, :8] -= 4.0 * truth[:, None]
+    few[:5, 8:16] += 30.0
+    assert kinds_of(few, 2, 0)(few).max() == 0
+    assert kinds_of(states, 1, 0)(states).max() == 0
+
+
+def test_the_decoder_tells_which_part_of_one_kind_is_which_of_another(bundled: Backbone) -> None:
+    task = Equations()
+    found, z, _ = traces(bundled, task, 240, seed=1)
+    texts = [decode(bundled, e.prompt) for e in found.data.examples]
+    kind = torch.tensor([int(a < c) for a, _, c, _ in map(task.problem, texts)])
+    turned = torch.tensor([2, 0, 3, 1])  # the parts of the second kind under other labels
+    labels = torch.where(kind == 1, turned[z], z)
+    names = match(bundled, found.data, labels, kind, 4, steps=60, lr=0.03, seed=0)
+    restored = names[kind, labels]
+    table = np.zeros((4, 4))
+    np.add.at(table, (z.numpy(), restored.numpy()), 1)
+    assert (table.max(1) / table.sum(1)).min() == 1.0
+    assert sorted(table.argmax(1)) == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def assigned(bundled: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Tensor]]:
+    cache = tmp_path_factory.mktemp("data")
+
+    def assign(seed: int) -> Tensor:
+        data = TaskData(Addition(), num_train=160, num_test=50)
+        train = make_dataset(bundled, data, "train", 0, cache)
+        return HiddenStates(prompts=120, steps=20).fit(bundled, train, 4, seed)(train)
+
+    return assign
+
+
+def test_the_same_seed_makes_the_same_partition_and_leaves_the_generator(
+    assigned: Callable[..., Tensor],
+) -> None:
+    torch.manual_seed(3)
+    first = assigned(0)
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.equal(first, assigned(0))
+    assert torch.equal(after, torch.rand(1))
+    assert first.shape == (160, 4)
+    assert torch.equal(first.sum(1), torch.ones(160))
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"responses": 1}, "responses must be at least 2, got 1"),
+        ({"prompts": 1}, "prompts must be at least 2"),
+        ({"kinds": 0}, "kinds must be at least 1"),
+        ({"dimensions": ()}, "dimensions must be at least 1, got 0"),
+        ({"ridge": 0.0}, "ridge and lr above 0"),
+        ({"threshold": 1.0}, r"threshold in \[0, 1\)"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        HiddenStates(**wrong)  # type: ignore[arg-type]
+
+
+def test_one_prompt_is_too_few(bundled: Backbone) -> None:
+    data = Dataset([Example((1, 2), (3,))] * 3, [""] * 3, [""] * 3, bundled.pad_id)
+    with pytest.raises(ValueError, match="at least 2 distinct prompts"):
+        HiddenStates().fit(bundled, data, 2, 0)
