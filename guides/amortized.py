@@ -17,7 +17,7 @@ class AmortizedGuide(nn.Module):
 
     Args:
         model: whose latents to infer.
-        pooling: ``mean``, ``last`` or ``attention``, over the response.
+        pooling: ``mean``, ``last``, ``mean_last`` or ``attention``, over the response.
         width: of each head's hidden layer; 0 for a linear head.
         every_layer: read the hidden states after each layer and not after the last alone.
 

@@ -109,6 +109,7 @@ def tiny_fit(base: Path, run: Path, *more: str) -> list[str]:
         "device=cpu",
         "conditioning.length=2",
         "data.num_train=48",
+        "data.responses_per_prompt=1",
         "data.num_test=16",
         "data.max_new_tokens=8",
         "fit.steps=12",

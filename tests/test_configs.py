@@ -162,9 +162,9 @@ def test_every_task_builds(option: str) -> None:
 def test_every_inference_fits_a_tiny_model(tmp_path: Path, tiny: list[str], inference: str) -> None:
     """On the latents it is for: finite gradients, weights that move in every part, an objective that rises."""
     settings = [
-        "fit.steps=30",
+        "fit.steps=40",
         "fit.batch_size=8",
-        "fit.eval_every=30",
+        "fit.eval_every=40",
         "fit.progress=false",
         "optim.warmup=2",
     ]
@@ -178,6 +178,7 @@ def test_every_inference_fits_a_tiny_model(tmp_path: Path, tiny: list[str], infe
     assert plans, tried
     for place, plan in enumerate(plans):
         data = pairs_of(plan.backbone)
+        plan.step.inference.prepare(plan.step.model, plan.step.guide, plan.backbone, (data,), 0)
         plan.step(data.batch(range(len(data)))).surrogate.backward()
         gradients = [p.grad for p in plan.step.parameters() if p.grad is not None]
         assert gradients
@@ -190,7 +191,7 @@ def test_every_inference_fits_a_tiny_model(tmp_path: Path, tiny: list[str], infe
         }
         assert moved >= {"conditionings", "routers", "readers"}
         after = objective(plan, data)
-        # One draw's score is no guide to a continuous latent within 30 steps; that it is unbiased is tested elsewhere.
+        # One draw's score is no guide to a continuous latent within 40 steps; that it is unbiased is tested elsewhere.
         assert after > first or (inference == "elbo_nvil" and place == 1 and math.isfinite(after))
 
 

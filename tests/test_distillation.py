@@ -98,7 +98,7 @@ def test_beside_the_marginal_it_is_the_complete_likelihood(toy: Toy) -> None:
 
 def test_it_is_refused_without_a_partition_and_left_out_once_its_weight_is_nothing(toy: Toy) -> None:
     terms = {
-        "distillation": Distillation(Given(), Linear(1.0, 0.0, 0.2, 0.4)),
+        "distillation": Distillation(Given(), weight=Linear(1.0, 0.0, 0.2, 0.4)),
         "information": MutualInformation(),
     }
     inference = Inference(MarginalLikelihood(), Enumerate(), Exact(), terms)
@@ -130,3 +130,15 @@ def test_nothing_is_prepared_for_terms_that_read_nothing(toy: Toy) -> None:
     data = Dataset([Example((3, 4), (5, 2))], [""], [""], 0)
     inference.prepare(toy.model, toy.guide, toy.model.backbone, (data,), 0)
     assert data.features == {}
+
+
+def test_smoothing_mixes_the_partition_with_the_uniform_law(toy: Toy) -> None:
+    class Hard(Given):
+        def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:  # noqa: ARG002
+            return lambda dataset: torch.eye(parts)[torch.zeros(len(dataset), dtype=torch.long)]
+
+    data = Dataset([Example((3, 4), (5, 6, 2))] * 3, [""] * 3, [""] * 3, 0)
+    Distillation(Hard(), smoothing=0.3).prepare(toy.model.backbone, (data,), 3, 0)
+    torch.testing.assert_close(data.features[PARTITION], torch.tensor([[0.8, 0.1, 0.1]] * 3))
+    with pytest.raises(ValueError, match=r"smoothing in \[0, 1\), got 1.0"):
+        Distillation(Given(), smoothing=1.0)

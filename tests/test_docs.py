@@ -180,7 +180,7 @@ def test_the_tour_of_the_readme_runs(desk: Path, capsys: pytest.CaptureFixture[s
 def test_the_run_folder_is_as_told(desk: Path) -> None:
     told = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     names = {name.rstrip("/") for cell in told for name in re.findall(r"`([^`]+)`", cell)}
-    main(["fit", "run=runs/first", "fit.start_steps=1", *SMALL, *SMALL_TASK])
+    main(["fit", "run=runs/first", "fit.starts=2", "fit.start_steps=1", *SMALL, *SMALL_TASK])
     assert {path.name for path in (desk / "runs/first").iterdir()} == names
 
 

@@ -76,6 +76,7 @@ def far_off(path: Path) -> tuple[Step, Dataset, Dataset]:
     train, test = data_of(model, 256, seed=0), data_of(model, 64, seed=1)
     for data in (train, test):
         data.keep_features(step.all_parts, backbone.device)
+    algorithm.prepare(model, guide, backbone, (train, test), 0)
     standardise(step.all_parts, train, backbone.device)
     with torch.no_grad():
         for name, weight in nn.ModuleDict({"model": model, "guide": guide}).named_parameters():

@@ -181,13 +181,13 @@ def test_kinds_are_found_and_few_prompts_are_no_kind() -> None:
     states = torch.randn(200, 40, generator=generator)
     truth = torch.arange(200) < 90
     states[truth, :8] += 4.0
-    kind = kinds_of(states, 2, 0)(states)
+    kind = kinds_of(states, 2, 0, 20)(states)
     assert max((kind.bool() == truth).float().mean(), (kind.bool() != truth).float().mean()) == 1.0
     few = states.clone()
     few[:, :8] -= 4.0 * truth[:, None]
     few[:5, 8:16] += 30.0
-    assert kinds_of(few, 2, 0)(few).max() == 0
-    assert kinds_of(states, 1, 0)(states).max() == 0
+    assert kinds_of(few, 2, 0, 20)(few).max() == 0
+    assert kinds_of(states, 1, 0, 20)(states).max() == 0
 
 
 def test_the_decoder_tells_which_part_of_one_kind_is_which_of_another(bundled: Backbone) -> None:

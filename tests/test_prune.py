@@ -26,7 +26,14 @@ from .fit_fixtures import own_logging, save_tiny_base, tiny_fit
 
 Say = Callable[..., str]
 
-SMALL = ("latents.z.K=5", "fit.steps=8", "fit.start_steps=3", "fit.starts=1", "fit.revive=0")
+SMALL = (
+    "latents.z.K=5",
+    "fit.steps=8",
+    "fit.start_steps=3",
+    "fit.starts=1",
+    "fit.revive=0",
+    "router.width=0",
+)
 
 UNUSED = -20.0
 """Logit of a strategy that the router never takes."""

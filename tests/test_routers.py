@@ -11,6 +11,7 @@ from stratagem.models import (
     Backbone,
     Batch,
     Categorical,
+    Example,
     Latent,
     LatentLM,
     LearnedPrior,
@@ -20,6 +21,7 @@ from stratagem.models import (
     Router,
     TokenRouter,
     UniformPrior,
+    collate,
 )
 from stratagem.models.pooling import make_pooling
 
@@ -126,7 +128,7 @@ def test_pooling_ignores_padding_on_either_side(pooling: str) -> None:
 
 
 def test_an_unknown_pooling_is_refused(make_backbone: MakeBackbone) -> None:
-    with pytest.raises(ValueError, match="pooling must be mean, last or attention, got max"):
+    with pytest.raises(ValueError, match="pooling must be mean, last, mean_last or attention, got max"):
         PooledRouter(make_backbone("gpt2"), Categorical(2), pooling="max")
 
 
@@ -135,3 +137,22 @@ def test_latents_need_names_of_their_own(names: list[str], make_backbone: Callab
     backbone = make_backbone("gpt2")
     with pytest.raises(ValueError, match="expected named latents, none called y or data"):
         LatentLM(backbone, {name: Categorical(2) for name in names}, PooledRouter, lambda *_: None)
+
+
+def test_mean_last_is_the_mean_beside_the_last() -> None:
+    hidden, mask = torch.randn(3, 5, 6), torch.ones(3, 5, dtype=torch.bool)
+    mask[1, :2] = False
+    both = make_pooling("mean_last", 6)(hidden, mask)
+    assert torch.equal(both, torch.cat([make_pooling(p, 6)(hidden, mask) for p in ("mean", "last")], -1))
+
+
+@pytest.mark.parametrize("pooling", ["mean_last", "attention"])
+def test_a_router_reads_every_layer(make_backbone: MakeBackbone, pooling: str) -> None:
+    backbone = make_backbone("gpt2")
+    router = PooledRouter(backbone, Categorical(3), pooling, width=4, every_layer=True)
+    batch = collate([Example((3, 4, 5)), Example((6,))], backbone.pad_id)
+    size = backbone.num_layers * backbone.hidden_size * (2 if pooling == "mean_last" else 1)
+    assert router.reader.features(batch).shape == (2, size)
+    assert router(batch).probs.allclose(torch.tensor(1 / 3))
+    router(batch).logits[0, 0].backward()
+    assert router.reader.output.weight.grad.abs().max() > 0

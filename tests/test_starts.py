@@ -119,7 +119,13 @@ def _own_logging() -> Iterator[None]:
 def test_a_command_stopped_in_its_second_start_goes_on_to_the_same_run(
     how: signal.Signals, base: Path, tmp_path: Path
 ) -> None:
-    settings = ("fit.steps=60", "fit.eval_every=10", "fit.start_steps=40", "role@roles.decoder=lora")
+    settings = (
+        "fit.steps=60",
+        "fit.eval_every=10",
+        "fit.starts=3",
+        "fit.start_steps=40",
+        "role@roles.decoder=lora",
+    )
     run, whole = tmp_path / "run", tmp_path / "whole"
     with stratagem_process(tiny_fit(base, run, *settings)) as process:
         begun = run / FOLDER / "1" / METRICS

@@ -11,6 +11,9 @@ from ...models import Backbone, Example, LanguageModel, collate, encode_prompt
 from ...models.backbone import BASE
 from ..dataset import Dataset, sample_base
 
+OWN = 104_729
+"""Added to the seed, so that the responses are not those that the data were given by the same seed."""
+
 LOGITS = 2**24
 """Logits held at once."""
 
@@ -53,7 +56,7 @@ def companions(backbone: Backbone, data: Dataset, prompts: int, responses: int, 
         )
     missing = [Example(p) for p, own in found.items() for _ in range(responses - len(own))]
     longest = max(len(example.response) for own in found.values() for example in own)
-    sampled = iter(sample_base(backbone, missing, longest, seed))
+    sampled = iter(sample_base(backbone, missing, longest, seed + OWN))
     examples = [
         example
         for prompt, own in found.items()

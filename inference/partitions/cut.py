@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 NEAR = 0.95
@@ -110,7 +112,9 @@ def best_cut(
     for space in candidates:
         points = space(features)
         for restart in range(restarts):
-            means = KMeans(parts, n_init=1, random_state=seed * restarts + restart).fit(points.numpy())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than parts
+                means = KMeans(parts, n_init=1, random_state=seed * restarts + restart).fit(points.numpy())
             z = torch.from_numpy(means.labels_).long()
             cut = Cut(space, torch.from_numpy(means.cluster_centers_).to(points))
             found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut))

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 LEAST_KIND = 0.1
 """Share of the prompts that a kind must have to be cut by itself."""
 
+LEAST_PART = 25
+"""Responses for each part that a kind must have, likewise."""
+
 
 class HiddenStates(Partition):
     """K-means on what of the base's hidden states differs between responses to one prompt.
@@ -104,8 +107,15 @@ class HiddenStates(Partition):
             )
             for name, pooling in (("prompt", "last"), ("response", "mean"))
         }
+        if len(found.data) < 2 * parts:
+            raise ValueError(
+                f"partition hidden_states: {len(found.data)} responses cannot be cut into {parts} parts; give more "
+                "prompts, or take the term distillation out with ~inference.terms.distillation"
+            )
         features, asked = (pooled(readers[name], found.data) for name in ("response", "prompt"))
-        kind_of = kinds_of(asked, self.kinds, seed)
+        least = max(LEAST_KIND * len(asked), LEAST_PART * parts)
+        kinds = self.kinds if len(asked) >= self.kinds * least else 1
+        kind_of = kinds_of(asked, kinds, seed, least)
         kind = kind_of(asked)
         dimensions = [multiple * parts for multiple in self.dimensions]
         cuts: list[Cut] = []
@@ -140,10 +150,12 @@ class HiddenStates(Partition):
         return assign
 
 
-def kinds_of(asked: Tensor, kinds: int, seed: int, dimensions: int = 16) -> Callable[[Tensor], Tensor]:
+def kinds_of(
+    asked: Tensor, kinds: int, seed: int, least: float, dimensions: int = 16
+) -> Callable[[Tensor], Tensor]:
     """From hidden states of prompts ``(N, size)`` to their kinds ``(N,)``: K-means on the leading principal components.
 
-    One kind for all where some would have hardly any prompts.
+    One kind for all where one of them would have fewer than ``least`` of the N.
     """
     centre, scale = asked.mean(0), asked.std(0).clamp(min=1e-3 * float(asked.std()) + 1e-8)
     with seeded(seed, asked.device):
@@ -154,9 +166,7 @@ def kinds_of(asked: Tensor, kinds: int, seed: int, dimensions: int = 16) -> Call
 
     means = KMeans(kinds, n_init=5, random_state=seed).fit(points(asked).numpy())
     centres = torch.from_numpy(means.cluster_centers_)
-    if torch.bincount(torch.from_numpy(means.labels_).long(), minlength=kinds).min() < LEAST_KIND * len(
-        asked
-    ):
+    if torch.bincount(torch.from_numpy(means.labels_).long(), minlength=kinds).min() < least:
         centres = centres[:1]
     return lambda states: torch.cdist(points(states), centres.to(states)).argmin(1)
 
