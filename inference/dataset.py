@@ -68,12 +68,16 @@ class Dataset:
 
     def keep_features(self, modules: Mapping[str, nn.Module], device: torch.device, size: int = 64) -> None:
         """Compute once what the frozen readers in ``modules`` would pool anew at every step."""
-        with torch.no_grad():
-            for reader in readers(modules):
-                if reader.name is not None and reader.name not in self.features:
-                    self.features[reader.name] = torch.cat(
-                        [reader.features(batch.to(device)).cpu() for batch in self.batches(size)]
-                    )
+        for reader in readers(modules):
+            if reader.name is not None:
+                self.features[reader.name] = self.pooled(reader, device, size)
+
+    @torch.no_grad()
+    def pooled(self, reader: Reader, device: torch.device, size: int = 64) -> Tensor:
+        """What a reader pools of each datum, ``(N, reader size)``; as it was kept, where it was."""
+        if reader.name in self.features:
+            return self.features[reader.name]
+        return torch.cat([reader.features(batch.to(device)).cpu() for batch in self.batches(size)])
 
 
 def readers(modules: Mapping[str, nn.Module]) -> list[Reader]:

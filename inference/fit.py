@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,14 +18,15 @@ from ..models.pretrained import WEIGHTS, load_state, read_tensors, trainable_sta
 from .algorithm import Algorithm
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .dataset import Dataset
+from .held_out import Evaluation, summary
 from .interrupts import interrupts
 from .loss import Loss
-from .metrics import MetricsLog
+from .metrics import MetricsLog, read_metrics
 from .optim import Optim
 from .peak_memory import PeakMemory
-from .randomness import seeded
 from .revival import revive
 from .settings import FitSettings
+from .trackers import tracked, tracking
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,11 @@ def fit(
         KeyboardInterrupt: interrupted; the state is saved.
         ValueError: a loss or gradient that is not finite; the last good checkpoint stays.
     """
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision="no",
+        cpu=not torch.cuda.is_available(),
+        **tracked(settings.trackers if until is None else (), run),
+    )
     share = settings.batch_size // settings.accumulate
     if share % accelerator.num_processes:
         raise ValueError(
@@ -108,11 +113,17 @@ def fit(
     main = accelerator.is_main_process
     low = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16")
 
+    def write(split: str, figures: Mapping[str, float]) -> None:
+        if main:
+            metrics.write(split, progress.step, figures)
+            send(split, progress.step, figures)
+
     def save() -> None:
         if main:
             save_checkpoint(state, step.all_parts, optimizer, progress)
 
     with (
+        tracking(accelerator, run, progress.step, read_metrics(metrics.path)) as send,
         interrupts() as interrupted,
         tqdm(
             total=last,
@@ -144,13 +155,12 @@ def fit(
                 optimizer.zero_grad()
             schedule.step()
             progress.step += 1
-            summary = _summary(losses) | {"gradient_norm": float(norm)}
-            summary |= {f"lr/{group['part']}": group["lr"] for group in optimizer.param_groups}
-            if main:
-                cost = {"seconds": time.perf_counter() - began} | memory.figures()
-                metrics.write("train", progress.step, summary | cost)
+            seen = summary(losses) | {"gradient_norm": float(norm)}
+            seen |= {f"weight/{name}": weight for name, weight in losses[0].weights.items()}
+            seen |= {f"lr/{group['part']}": group["lr"] for group in optimizer.param_groups}
+            write("train", seen | {"seconds": time.perf_counter() - began} | memory.figures())
             bar.update()
-            bar.set_postfix_str(f"bound {summary['bound']:.3f}{evaluation.line}")
+            bar.set_postfix_str(f"bound {seen['bound']:.3f}{evaluation.line}")
             if progress.step % settings.eval_every == 0 or progress.step == last:
                 figures = evaluation()
                 if not math.isfinite(figures["objective"]):
@@ -162,8 +172,7 @@ def fit(
                     not settings.patience or progress.best is None or figures["objective"] > progress.best
                 )
                 progress.stale = 0 if better else progress.stale + 1
-                if main:
-                    metrics.write("test", progress.step, figures)
+                write("test", figures)
                 if better:
                     progress.best = figures["objective"]
                     if main:
@@ -186,73 +195,6 @@ def fit(
     accelerator.wait_for_everyone()
     load_state(step.parts, read_tensors(run / "model" / WEIGHTS)[0], str(run / "model"))
     return progress
-
-
-class Evaluation:
-    """The objective and the cheap figures on held-out data, the same draws at every call.
-
-    The terms have the weights of the end of the fit, so that one evaluation compares with another. After a call
-    :attr:`line` says it in short. Where enumerated, :attr:`usage` is the share of each strategy, and :attr:`entropy`
-    that of its responses, ``E[-log p(y|x,z)]`` over the data weighted by ``p(z|x,y)``, nats per sequence.
-    """
-
-    def __init__(self, step: Step, test: Dataset, size: int, batch_size: int) -> None:
-        self.step = step
-        device = next(step.parameters()).device
-        limit = min(size, len(test))
-        self.batches = [
-            test.batch(range(start, min(start + batch_size, limit))).to(device)
-            for start in range(0, limit, batch_size)
-        ]
-        self.base = self._base()
-        self.line = ""
-        self.usage: list[float] = []
-        self.entropy: list[float] = []
-
-    @torch.no_grad()
-    def _base(self) -> list[Tensor] | None:
-        base = getattr(self.step.model, "base", None)
-        if base is None:
-            return None
-        return [base(batch).log_prob(batch.response) for batch in self.batches]
-
-    @torch.no_grad()
-    def __call__(self) -> dict[str, float]:
-        device = self.batches[0].prompt.device
-        with seeded(0, device):
-            losses = [self.step(batch) for batch in self.batches]
-        sizes = [len(batch) for batch in self.batches]
-        figures = _summary(losses, sizes)
-        self.line = f" test {figures['bound']:.3f}"
-        if self.base is not None:
-            tokens = sum(int(b.response_mask.sum()) for b in self.batches if b.response_mask is not None)
-            gap = sum(float((b - loss.bound).sum()) for b, loss in zip(self.base, losses, strict=True))
-            figures["fidelity_gap_per_token"] = gap / tokens
-            self.line += f" gap {gap / tokens:.4f}/token"
-        found = [
-            (loss.usage, loss.log_lik)
-            for loss in losses
-            if loss.usage is not None and loss.log_lik is not None
-        ]
-        if found:
-            usage, log_lik = (torch.cat(part, -1) for part in zip(*found, strict=True))  # (P, N)
-            mean = usage.mean(-1)
-            self.usage = mean.tolist()
-            self.entropy = (-(usage * log_lik).sum(-1) / usage.sum(-1).clamp(min=1e-9)).tolist()
-            figures |= {f"usage/{k}": share for k, share in enumerate(self.usage)}
-            figures |= {f"entropy/{k}": nats for k, nats in enumerate(self.entropy)}
-            self.line += f" usage {' '.join(f'{share:.2f}' for share in self.usage[:8])}"
-        return figures
-
-
-def _summary(losses: list[Loss], sizes: list[int] | None = None) -> dict[str, float]:
-    sizes = sizes or [len(loss.bound) for loss in losses]
-
-    def mean(values: Iterator[Tensor]) -> float:
-        return sum(n * float(v.mean()) for n, v in zip(sizes, values, strict=True)) / sum(sizes)
-
-    out = {"bound": mean(loss.bound for loss in losses), "objective": mean(loss.objective for loss in losses)}
-    return out | {f"term/{name}": mean(loss.terms[name] for loss in losses) for name in losses[0].terms}
 
 
 def _clip(step: nn.Module, largest: float) -> Tensor:

@@ -12,11 +12,13 @@ from .algorithm import Algorithm
 from .corruptions import Corruption
 from .dataset import Dataset
 from .expectations import Enumerate, Expectation, Sample
+from .expectations.expectation import is_relaxed
 from .gradients import Exact, Gradient, Pathwise
-from .log_quantities import Program, Run
+from .log_quantities import LogQuantities, Program, Run, xlogp
 from .loss import Loss
 from .objectives import Objective
 from .part import Part
+from .schedules import Schedule
 from .terms import Term
 
 
@@ -126,6 +128,7 @@ class Inference(Algorithm):
             for name, term in self.terms.items()
             if weights[name] or batch.features.keys() >= set(term.reads)
         }
+        kl_router, information = _divergences(log)
         gain = sum((weights[name] * values[name].mean() for name in values), bound.new_zeros(()))
         return Loss(
             surrogate=-(differentiated.mean() + gain),
@@ -135,7 +138,32 @@ class Inference(Algorithm):
             usage=log.log_posterior.detach().exp() if log.enumerated else None,
             log_lik=log.log_lik.detach() if log.enumerated else None,
             held=log.log_posterior.detach() if log.enumerated and held is None else held,
+            kl_router=kl_router,
+            information=information,
+            weights=self.scheduled(share),
         )
+
+    def scheduled(self, share: float) -> dict[str, float]:
+        """What every schedule gives when ``share`` of the fit is done.
+
+        The weights of the terms and the rates of the corruptions have their names; what objective and gradient
+        schedule, such as ``beta`` or ``temperature``, has the name of its setting.
+        """
+        own = [*vars(self.objective).items(), *vars(self.gradient).items()]
+        found = {name: value for name, value in own if isinstance(value, Schedule)}
+        found |= {name: corruption.rate for name, corruption in self.corruptions.items()}
+        found |= {name: term.weight for name, term in self.terms.items()}
+        return {name: schedule.at(share) for name, schedule in found.items()}
+
+
+@torch.no_grad()
+def _divergences(log: LogQuantities) -> tuple[Tensor | None, Tensor | None]:
+    """``KL(q || p(z|x))`` and ``KL(p(z|x,y) || p(z|x))``, each None where the values do not tell."""
+    if log.enumerated:
+        gain = xlogp(log.log_posterior, log.log_posterior - log.log_prior).sum(0)
+        return log.expect_q(log.log_q - log.log_prior), gain
+    relaxed = any(is_relaxed(site.posterior, site.z) for site in log.sites.values())
+    return None if relaxed else (log.log_q - log.log_prior).mean(0), None
 
 
 def _mend(latent: Latent) -> str:

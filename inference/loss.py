@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,6 +19,10 @@ class Loss:
         usage: ``(P, B)`` exact posterior of the P joint values of the latents, where enumerated.
         log_lik: ``(P, B)`` log-likelihood of the joint values, nats per sequence, detached; where enumerated.
         held: ``(P, B)`` log-posterior of the first step on this batch, for those that follow it; where enumerated.
+        kl_router: ``(B,)`` ``KL(q || p(z|x))``, detached; a mean over the draws where not enumerated, None where these
+            are relaxed.
+        information: ``(B,)`` ``KL(p(z|x,y) || p(z|x))``, detached; where enumerated.
+        weights: what the schedules gave, by name.
     """
 
     surrogate: Tensor
@@ -28,3 +32,6 @@ class Loss:
     usage: Tensor | None = None
     log_lik: Tensor | None = None
     held: Tensor | None = None
+    kl_router: Tensor | None = None
+    information: Tensor | None = None
+    weights: dict[str, float] = field(default_factory=dict)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from .trackers import check_trackers
 
 
 @dataclass
@@ -30,6 +32,7 @@ class FitSettings:
             again, in a folder of its own.
         mixed_precision: ``no`` or ``bf16``.
         progress: show a progress bar where the output is a terminal.
+        trackers: experiment trackers that accelerate knows and that get the figures as well, by name.
     """
 
     steps: int = 1000
@@ -46,6 +49,7 @@ class FitSettings:
     prune: bool = False
     mixed_precision: str = "no"
     progress: bool = True
+    trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_size", "starts", "start_steps"):
@@ -63,3 +67,4 @@ class FitSettings:
             raise ValueError(f"fit.revive must be at least 0 and below 1, got {self.revive}")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f"fit.mixed_precision must be no or bf16, got {self.mixed_precision}")
+        check_trackers(self.trackers)

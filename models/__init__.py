@@ -4,10 +4,12 @@ from .backbone import Backbone, Frozen, Full, Lora, load_backbone
 from .batch import Batch, Example, collate
 from .calibration import calibrate
 from .conditioning import Conditioning, KeyValuePrefix, LinearConditioning, SlotTokens
+from .generation import Generation, generate
 from .language_model import LanguageModel, warper
 from .latent_lm import LatentLM
 from .latents import Capability, Categorical, Latent, Normal
 from .memory import Memory, SoftTokens
+from .program import LatentProgram, base_law, is_latent_program
 from .prompt import EncodedPrompt, encode_prompt
 from .reader import Reader
 from .routers import LearnedPrior, PooledRouter, Router, TokenRouter, UniformPrior
@@ -23,10 +25,12 @@ __all__ = [
     "Example",
     "Frozen",
     "Full",
+    "Generation",
     "KeyValuePrefix",
     "LanguageModel",
     "Latent",
     "LatentLM",
+    "LatentProgram",
     "LearnedPrior",
     "LinearConditioning",
     "Lora",
@@ -41,9 +45,12 @@ __all__ = [
     "Template",
     "TokenRouter",
     "UniformPrior",
+    "base_law",
     "calibrate",
     "collate",
     "encode_prompt",
+    "generate",
+    "is_latent_program",
     "load_backbone",
     "warper",
 ]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyro
 import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from .batch import collate
-from .language_model import warper
+from .batch import Batch, collate
+from .language_model import LanguageModel, Warp, warper
 from .latents import Capability, Latent
+from .program import LatentProgram
 from .text import check_length, decode, encode
 
-if TYPE_CHECKING:
-    from .latent_lm import LatentLM
+RESPONSE = "y"
+"""Name of the site of the response."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Generation:
 
 
 def generate(
-    model: LatentLM,
+    model: LatentProgram,
     prompts: Sequence[str],
     z: Any = None,
     n: int = 1,
@@ -49,7 +53,7 @@ def generate(
     Prompt by prompt, then value by value, then draw by draw.
 
     Args:
-        model: the latent model.
+        model: the latent model, :class:`.LatentLM` or a program of the user's own.
         prompts: texts, at least one.
         z: None to draw from the router; ``"all"`` for every value of enumerable latents, the first latent
             changing fastest; else the value of the only latent, or a mapping from names to values.
@@ -70,23 +74,50 @@ def generate(
     batch = (
         collate(examples, model.backbone.pad_id).to(model.backbone.device).without_response(max_new_tokens)
     )
-    with torch.no_grad():
-        laws = model.router(batch)
-        values = _values(model.latents, z)
-        if values is None:
-            drawn = {name: law.sample((n,)) for name, law in laws.items()}  # (n, B)
-        else:
-            here = {name: v.to(model.backbone.device) for name, v in values.items()}
-            drawn = {name: v.repeat_interleave(n, 0) for name, v in here.items()}  # (V n, 1)
-        log_router = sum((law.log_prob(drawn[name]) for name, law in laws.items()), torch.zeros(()))
-        ids = model.decoder(batch, drawn, warp=warp).expand(log_router.shape).sample()
+    values = _values(model.latents if z != "all" else in_order(model, batch), z)
+    given = {
+        name: v.to(model.backbone.device).repeat_interleave(n, 0) for name, v in (values or {}).items()
+    }  # (V n, 1, *event)
+    rows = next((len(v) for v in given.values()), n)
+    with torch.no_grad(), _Warped(warp), pyro.plate("draws", rows, dim=-2):
+        trace = poutine.trace(poutine.condition(model, data=given)).get_trace(batch)
+        sites = {name: trace.nodes[name] for name in model.latents}
+        log_router = sum(
+            (site["fn"].log_prob(site["value"]).expand(rows, len(batch)) for site in sites.values()),
+            torch.zeros((), device=batch.prompt.device),
+        )
+    ids = trace.nodes[RESPONSE]["value"]
     out = []
     for b, prompt in enumerate(prompts):
-        for i in range(log_router.shape[0]):
-            row = {name: _plain(v[i, b if v.shape[1] > 1 else 0]) for name, v in drawn.items()}
+        for i in range(rows):
+            row = {
+                name: _plain(site["value"][i, b if site["value"].shape[1] > 1 else 0])
+                for name, site in sites.items()
+            }
             text = decode(model.backbone, ids[i, b].tolist())
             out.append(Generation(prompt, row, float(log_router[i, b].exp()), text))
     return out
+
+
+def in_order(model: LatentProgram, batch: Batch) -> dict[str, Latent]:
+    """The latents in the order in which the program draws them."""
+    if len(model.latents) == 1:
+        return dict(model.latents)
+    with torch.no_grad():
+        trace = poutine.trace(model).get_trace(batch.without_response(1))
+    return {name: model.latents[name] for name in trace.nodes if name in model.latents}
+
+
+class _Warped(Messenger):
+    """Responses are drawn from warped logits."""
+
+    def __init__(self, warp: Warp | None) -> None:
+        super().__init__()
+        self.warp = warp
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if isinstance(msg["fn"], LanguageModel):
+            msg["fn"] = msg["fn"].warped(self.warp)
 
 
 def _values(latents: Mapping[str, Latent], z: Any) -> dict[str, Tensor] | None:

@@ -108,6 +108,12 @@ class LanguageModel(TorchDistribution):
         new.inputs = inputs
         return new
 
+    def warped(self, warp: Warp | None) -> LanguageModel:
+        """The same law, whose samples are drawn from warped logits."""
+        new = self.expand(self.batch_shape)
+        new.warp = warp
+        return new
+
     def mask_of(self, value: Tensor) -> Tensor:
         """Which places of ``value`` are tokens, True up to and including the first end token."""
         if self.mask_of_value is not None:

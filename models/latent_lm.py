@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .backbone import BASE, Backbone
 from .batch import Batch
 from .conditioning import Conditioning
-from .generation import Generation, generate
+from .generation import RESPONSE, Generation, generate
 from .language_model import LanguageModel, Warp
 from .latents import Latent
 from .memory import Memory
@@ -26,12 +26,11 @@ from .pretrained import (
     write_atomic,
     write_tensors,
 )
+from .program import law_of_backbone
 from .prompt import EncodedPrompt, encode_prompt
 from .routers import Router
 from .spec import spec_of, target_of
 from .template import Template
-
-RESPONSE = "y"
 
 
 class LatentLM(nn.Module):
@@ -123,8 +122,7 @@ class LatentLM(nn.Module):
 
     def base(self, batch: Batch, warp: Warp | None = None) -> LanguageModel:
         """``p0(y|x)``, the law that is factorised."""
-        prompt = encode_prompt(self.backbone, BASE, batch.prompt, batch.prompt_mask)
-        return LanguageModel(self.backbone, prompt, None, batch.max_length, batch.response_mask, warp)
+        return law_of_backbone(self.backbone, batch, warp)
 
     def model(self, batch: Batch) -> Tensor:
         """The generative program; y is observed where the batch has a response, else sampled."""

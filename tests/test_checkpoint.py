@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from stratagem.guides import AmortizedGuide
 from stratagem.inference.checkpoint import Progress, load_checkpoint, save_checkpoint
 from stratagem.inference.fit import Step
+from stratagem.inference.inference_data import write_inference_data
 from stratagem.inference.metrics import MetricsLog, read_metrics
 from stratagem.inference.optim import Optim
-from stratagem.inference.posterior_file import write_posterior
 from stratagem.models import (
     Backbone,
     Categorical,
@@ -55,7 +55,7 @@ from .fit_fixtures import WORDS, save_tiny_base, tiny_backbone, tiny_data, tiny_
 
 
 class Disk:
-    """What ``az.InferenceData`` is to :func:`write_posterior`, on a disk with room for half of it."""
+    """What ``az.InferenceData`` is to :func:`write_inference_data`, on a disk with room for half of it."""
 
     def to_netcdf(self, path: str, **_: Any) -> None:
         Path(path).write_bytes(b"half")
@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_the_posterior_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "posterior.nc"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="No space left"):
-        write_posterior(path, Disk())
+        write_inference_data(path, Disk())
     assert [p.name for p in tmp_path.iterdir()] == ["posterior.nc"]
     assert path.read_bytes() == b"old"
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from stratagem.inference.commands import generate as generate_command
 from stratagem.inference.commands import main
 from stratagem.inference.commands.main import COMMANDS
 from stratagem.inference.metrics import read_metrics
-from stratagem.models import LatentLM, latent_lm
+from stratagem.models import LatentLM
 from stratagem.models.pretrained import load_pretrained
 from stratagem.tasks import Sorting, read_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
@@ -213,7 +214,9 @@ def test_a_prompt_is_read_word_for_word(
     prompt: str, command: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[Sequence[str]] = []
-    monkeypatch.setattr(latent_lm, "generate", lambda _, prompts, *__, **___: heard.append(prompts) or [])
+    monkeypatch.setattr(
+        generate_command, "generate", lambda _, prompts, *__, **___: heard.append(prompts) or []
+    )
     said = command("generate", f"run={run}", f"prompt={prompt}")
     assert (said.status, said.out) == (0, "")
     assert heard == [[prompt]]

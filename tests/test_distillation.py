@@ -11,6 +11,7 @@ from stratagem.inference.dataset import Dataset
 from stratagem.inference.expectations import Enumerate
 from stratagem.inference.gradients import Exact
 from stratagem.inference.inference import Inference
+from stratagem.inference.log_quantities import LogQuantities
 from stratagem.inference.objectives import MarginalLikelihood
 from stratagem.inference.partitions import Assign, Partition
 from stratagem.inference.schedules import Linear
@@ -27,11 +28,11 @@ class Given(Partition):
 
     def __init__(self, r: Tensor | None = None) -> None:
         self.r = r
-        self.asked: list[tuple[int, int, int]] = []
+        self.asked: list[tuple[str, int, int, int]] = []
 
-    def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:  # noqa: ARG002
-        self.asked.append((len(data), parts, seed))
-        return lambda dataset: torch.full((len(dataset), parts), 1 / parts)
+    def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:
+        self.asked.append((backbone.name, len(data), parts, seed))
+        return lambda dataset: torch.full((len(dataset), parts), 1 / parts) if self.r is None else self.r
 
 
 def partitioned(toy: Toy, hard: bool = False) -> tuple[Toy, Tensor]:
@@ -65,13 +66,15 @@ def test_the_term_is_the_divergence_from_the_partition(toy: Toy) -> None:
 
 
 class Backwards(Distillation):
-    def value(self, log):  # type: ignore[no-untyped-def]
+    def value(self, log: LogQuantities) -> Tensor:
+        assert log.scene is not None
         r = log.scene.batch.features[PARTITION].T
         return (log.log_posterior.exp() * (log.log_posterior - r.clamp(min=1e-12).log())).sum(0)
 
 
 class HoldsTheRouter(Distillation):
-    def value(self, log):  # type: ignore[no-untyped-def]
+    def value(self, log: LogQuantities) -> Tensor:
+        assert log.scene is not None
         r = log.scene.batch.features[PARTITION].T
         posterior = (log.log_lik + log.log_prior.detach()).log_softmax(0)
         return torch.where(r > 0, r * (r.clamp(min=1e-12).log() - posterior), 0.0).sum(0)
@@ -119,7 +122,7 @@ def test_preparing_asks_for_as_many_parts_as_there_are_joint_values(toy: Toy) ->
     train, test = (Dataset([Example((3, 4), (5, 6, 2))] * n, [""] * n, [""] * n, 0) for n in (5, 2))
     inference.prepare(toy.model, toy.guide, toy.model.backbone, (train, test), 7)
     joint = len(toy.tables().log_lik)
-    assert partition.asked == [(5, joint, 7)]
+    assert partition.asked == [(toy.model.backbone.name, 5, joint, 7)]
     assert train.features[PARTITION].shape == (5, joint)
     assert test.features[PARTITION].shape == (2, joint)
     assert PARTITION in train.batch([1, 2]).features
@@ -132,13 +135,17 @@ def test_nothing_is_prepared_for_terms_that_read_nothing(toy: Toy) -> None:
     assert data.features == {}
 
 
-def test_smoothing_mixes_the_partition_with_the_uniform_law(toy: Toy) -> None:
-    class Hard(Given):
-        def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:  # noqa: ARG002
-            return lambda dataset: torch.eye(parts)[torch.zeros(len(dataset), dtype=torch.long)]
+def test_smoothing_mixes_the_partition_with_its_mean_over_the_first_data(toy: Toy) -> None:
+    train, test = (Dataset([Example((3, 4), (5, 6, 2))] * n, [""] * n, [""] * n, 0) for n in (4, 1))
+    parts = torch.tensor([[1.0, 0.0, 0.0]] * 3 + [[0.0, 1.0, 0.0]])
 
-    data = Dataset([Example((3, 4), (5, 6, 2))] * 3, [""] * 3, [""] * 3, 0)
-    Distillation(Hard(), smoothing=0.3).prepare(toy.model.backbone, (data,), 3, 0)
-    torch.testing.assert_close(data.features[PARTITION], torch.tensor([[0.8, 0.1, 0.1]] * 3))
+    class First(Given):
+        def fit(self, backbone: Backbone, data: Dataset, count: int, seed: int) -> Assign:
+            super().fit(backbone, data, count, seed)
+            return lambda dataset: parts[: len(dataset)]
+
+    Distillation(First(), smoothing=0.4).prepare(toy.model.backbone, (train, test), 3, 0)
+    torch.testing.assert_close(train.features[PARTITION], 0.6 * parts + torch.tensor([0.3, 0.1, 0.0]))
+    torch.testing.assert_close(test.features[PARTITION], torch.tensor([[0.9, 0.1, 0.0]]))
     with pytest.raises(ValueError, match=r"smoothing in \[0, 1\), got 1.0"):
         Distillation(Given(), smoothing=1.0)

@@ -181,6 +181,7 @@ def test_the_run_folder_is_as_told(desk: Path) -> None:
     told = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     names = {name.rstrip("/") for cell in told for name in re.findall(r"`([^`]+)`", cell)}
     main(["fit", "run=runs/first", "fit.starts=2", "fit.start_steps=1", *SMALL, *SMALL_TASK])
+    main(["diagnose", "run=runs/first"])
     assert {path.name for path in (desk / "runs/first").iterdir()} == names
 
 

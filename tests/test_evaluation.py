@@ -1,13 +1,12 @@
-"""The figures of an evaluation on cases whose answer is known, and the file of posteriors."""
+"""The figures of an evaluation on cases whose answer is known."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from stratagem.inference.evaluation.meaning import alignment, output_figures, po
 from stratagem.inference.evaluation.skill import skill
 from stratagem.inference.evaluation.statistics import mean_se, ratio_se
 from stratagem.inference.evaluation.use import use
-from stratagem.inference.posterior_file import DRAWS, to_inference_data, write_posterior
 from stratagem.models import (
     Backbone,
     Batch,
@@ -46,10 +44,6 @@ from stratagem.tasks import Sorting
 from torch import Tensor, nn
 
 from .fit_fixtures import tiny_backbone, tiny_data
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)
-    import arviz as az
 
 TASK = Sorting()
 S = len(TASK.strategies)
@@ -410,119 +404,8 @@ LATENTS: dict[str, dict[str, Latent]] = {
 }
 
 
-def read(path: Path) -> Any:
-    found = az.from_netcdf(str(path))
-    found.load()
-    found.close()
-    return found
-
-
-@dataclass
-class Written:
-    """A posterior file as it is read again, and what it was made of."""
-
-    found: Any
-    seen: Posteriors
-    data: Dataset
-    latents: Mapping[str, Latent]
-
-    @property
-    def exact(self) -> bool:
-        return all(isinstance(latent, Categorical) for latent in self.latents.values())
-
-    @property
-    def normal(self) -> str:
-        return next(name for name, latent in self.latents.items() if isinstance(latent, Normal))
-
-
-@pytest.fixture
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> Written:
-    latents = LATENTS[request.param]
-    model, guide = latent_lm(latents)
-    data = tiny_data(model.backbone, 12)
-    seen = posteriors(model, guide, data, 8)
-    path = tmp_path / "posterior.nc"
-    write_posterior(path, to_inference_data(seen, data, list(latents), {"base": "tiny"}))
-    return Written(read(path), seen, data, latents)
-
-
-every_kind = pytest.mark.parametrize("written", sorted(LATENTS), indirect=True)
-exact_kinds = pytest.mark.parametrize("written", ["categorical", "two"], indirect=True)
-sampled_kinds = pytest.mark.parametrize("written", ["normal", "mixed"], indirect=True)
-
-
-@every_kind
-def test_the_posterior_file_has_its_groups_with_named_coordinates(written: Written) -> None:
-    found, data = written.found, written.data
-    groups = {"posterior", "log_likelihood", "observed_data", "constant_data", "sample_stats"}
-    assert set(found.groups()) == groups | ({"prior"} if written.exact else set())
-    assert list(found.constant_data["prompt"].values) == data.prompts
-    assert list(found.observed_data["response"].values) == data.responses
-    assert found.constant_data["length"].values.tolist() == written.seen.lengths.tolist()
-    named = [("log_likelihood", "y"), ("sample_stats", "log_p_base"), ("observed_data", "response")]
-    for group, name in named:
-        assert found[group][name].dims[-1] == "datum"
-        assert found[group]["datum"].values.tolist() == list(range(12))
-    assert found.attrs["base"] == "tiny"
-    assert found.attrs["sites"] == ",".join(written.latents)
-    np.testing.assert_array_equal(found.log_likelihood["y"].values[0, 0], written.seen.log_marginal.numpy())
-
-
-@exact_kinds
-def test_the_probabilities_of_strategies_are_in_the_file(written: Written) -> None:
-    found, seen = written.found, written.seen
-    assert seen.posterior is not None
-    assert seen.router is not None
-    p = found.posterior["z_probability"]
-    assert p.dims == ("chain", "draw", "datum", "strategy")
-    assert p.shape == (1, DRAWS, *seen.posterior.shape)
-    for value in (p, found.posterior["z_probability_guide"], found.prior["z_probability"]):
-        np.testing.assert_allclose(value.sum("strategy").values, 1, atol=1e-5)
-    np.testing.assert_array_equal(p.values[0, 0], seen.posterior.numpy())
-    np.testing.assert_array_equal(found.prior["z_probability"].values[0, 0], seen.router.numpy())
-    z, law = found.posterior["z"].values[0], seen.posterior.numpy()  # (draws, N), (N, P)
-    share = np.stack([(z == k).mean(0) for k in range(law.shape[1])], 1)
-    # 4.5 standard errors on 108 shares: a false alarm once in 1300 seeds, of which this is one.
-    assert (np.abs(share - law) <= 4.5 * np.sqrt(law * (1 - law) / DRAWS) + 1e-6).all()
-
-
-@sampled_kinds
-def test_the_draws_of_the_guide_are_in_the_file(written: Written) -> None:
-    found, seen = written.found, written.seen
-    assert seen.draws is not None
-    assert set(found.posterior.data_vars) == set(written.latents)
-    for name, draws in seen.draws.items():
-        np.testing.assert_array_equal(found.posterior[name].values[0], draws.numpy())
-        assert found.posterior[name].dims[:3] == ("chain", "draw", "datum")
-    assert seen.log_weight is not None
-    np.testing.assert_array_equal(found.sample_stats["log_weight"].values[0], seen.log_weight.numpy())
-
-
-@every_kind
-def test_arviz_sums_it_up(written: Written) -> None:
-    table = az.summary(written.found, kind="stats")
-    if written.exact:
-        assert written.seen.posterior is not None
-        name, expected = "z_probability[0, 0]", written.seen.posterior[0, 0]
-    else:
-        assert written.seen.draws is not None
-        name, expected = f"{written.normal}[0, 0]", written.seen.draws[written.normal].mean(0)[0, 0]
-    assert table.loc[name, "mean"] == pytest.approx(float(expected), abs=2e-3)
-
-
-def test_a_posterior_file_replaces_the_one_before(tmp_path: Path) -> None:
-    model, guide = latent_lm()
-    path = tmp_path / "posterior.nc"
-    for num in (5, 7):
-        data = tiny_data(model.backbone, num)
-        seen = posteriors(model, guide, data, 8)
-        write_posterior(path, to_inference_data(seen, data, ["z"], {}))
-    assert read(path).posterior.sizes["datum"] == 7
-    assert [p.name for p in tmp_path.iterdir()] == ["posterior.nc"]
-
-
 def test_joint_strategies_have_one_order_everywhere() -> None:
-    """Of posteriors, of forced outputs and in the file, the first latent changes fastest."""
+    """Of posteriors and of forced outputs, the first latent changes fastest."""
     model, guide = latent_lm(LATENTS["two"])
     data = tiny_data(model.backbone, 4)
     seen = posteriors(model, guide, data, 8)

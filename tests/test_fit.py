@@ -521,11 +521,12 @@ def test_an_optimizer_out_of_range_is_named(settings: dict[str, Any], named: str
 @pytest.mark.usefixtures("_own_logging")
 def test_two_processes_fit_the_same_weights_as_one(base: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
+    slow = "optim.lr.router=0.0003"  # Adam turns the rounding of a gradient near zero into steps of this size
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     stratagem = str(Path(sys.executable).with_name("stratagem"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [*launch, "--no-python", stratagem, *tiny_fit(base, two)],
+        [*launch, "--no-python", stratagem, *tiny_fit(base, two, slow)],
         env=environment,
         capture_output=True,
         text=True,
@@ -533,10 +534,10 @@ def test_two_processes_fit_the_same_weights_as_one(base: Path, tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    main(tiny_fit(base, one))
+    main(tiny_fit(base, one, slow))
     a, b = load_file(one / "model" / WEIGHTS), load_file(two / "model" / WEIGHTS)
     assert a.keys() == b.keys()
     for name, weight in a.items():
-        torch.testing.assert_close(b[name], weight, rtol=0, atol=1e-4)
+        torch.testing.assert_close(b[name], weight, rtol=0, atol=1e-5)
     tests = [[line["bound"] for line in metrics(run) if line["split"] == "test"] for run in (one, two)]
     assert tests[0] == pytest.approx(tests[1], abs=1e-5)

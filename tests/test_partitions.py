@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,9 @@ from stratagem.inference.partitions.companions import (
     prompt_dependence,
 )
 from stratagem.inference.partitions.cut import Space, apart, best_cut, explained, scatter, spaces
-from stratagem.inference.partitions.hidden_states import kinds_of
-from stratagem.inference.partitions.transfer import match
 from stratagem.models import Backbone, Example, load_backbone
-from stratagem.models.text import decode, encode
-from stratagem.tasks import Addition, Equations, Task
+from stratagem.models.text import encode
+from stratagem.tasks import Addition, BaseConversion, Expressions, Task
 from torch import Tensor
 
 RESPONSES = 4
@@ -176,33 +176,18 @@ def test_parts_whose_labels_change_between_prompts_explain_less() -> None:
     assert explained(z, noiseless, pairs, 3) == pytest.approx(1.0)
 
 
-def test_kinds_are_found_and_few_prompts_are_no_kind() -> None:
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(200, 40, generator=generator)
-    truth = torch.arange(200) < 90
-    states[truth, :8] += 4.0
-    kind = kinds_of(states, 2, 0, 20)(states)
-    assert max((kind.bool() == truth).float().mean(), (kind.bool() != truth).float().mean()) == 1.0
-    few = states.clone()
-    few[:, :8] -= 4.0 * truth[:, None]
-    few[:5, 8:16] += 30.0
-    assert kinds_of(few, 2, 0, 20)(few).max() == 0
-    assert kinds_of(states, 1, 0, 20)(states).max() == 0
-
-
-def test_the_decoder_tells_which_part_of_one_kind_is_which_of_another(bundled: Backbone) -> None:
-    task = Equations()
-    found, z, _ = traces(bundled, task, 240, seed=1)
-    texts = [decode(bundled, e.prompt) for e in found.data.examples]
-    kind = torch.tensor([int(a < c) for a, _, c, _ in map(task.problem, texts)])
-    turned = torch.tensor([2, 0, 3, 1])  # the parts of the second kind under other labels
-    labels = torch.where(kind == 1, turned[z], z)
-    names = match(bundled, found.data, labels, kind, 4, steps=60, lr=0.03, seed=0)
-    restored = names[kind, labels]
-    table = np.zeros((4, 4))
-    np.add.at(table, (z.numpy(), restored.numpy()), 1)
-    assert (table.max(1) / table.sum(1)).min() == 1.0
-    assert sorted(table.argmax(1)) == [0, 1, 2, 3]
+@pytest.mark.parametrize("task", [BaseConversion(), Expressions()], ids=lambda task: type(task).__name__)
+def test_responses_of_the_base_are_cut_by_strategy_where_not_every_prompt_has_all(
+    bundled: Backbone, task: Task, tmp_path: Path
+) -> None:
+    data = TaskData(task, num_train=400, num_test=200)
+    train, test = (make_dataset(bundled, data, split, 1, tmp_path) for split in ("train", "test"))
+    z = HiddenStates(prompts=200).fit(bundled, train, 4, 1)(test).argmax(1)
+    told = [task.strategies_of(p, y) for p, y in zip(test.prompts, test.responses, strict=True)]
+    known = [i for i, names in enumerate(told) if len(names) == 1]
+    assert len(known) > 150
+    strategies = [next(iter(told[i])) for i in known]
+    assert adjusted_mutual_info_score(strategies, z[known].tolist()) > 0.95
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +197,7 @@ def assigned(bundled: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Ite
     def assign(seed: int) -> Tensor:
         data = TaskData(Addition(), num_train=160, num_test=50)
         train = make_dataset(bundled, data, "train", 0, cache)
-        return HiddenStates(prompts=120, steps=20).fit(bundled, train, 4, seed)(train)
+        return HiddenStates(prompts=120).fit(bundled, train, 4, seed)(train)
 
     return assign
 
@@ -236,15 +221,14 @@ def test_the_same_seed_makes_the_same_partition_and_leaves_the_generator(
     [
         ({"responses": 1}, "responses must be at least 2, got 1"),
         ({"prompts": 1}, "prompts must be at least 2"),
-        ({"kinds": 0}, "kinds must be at least 1"),
         ({"dimensions": ()}, "dimensions must be at least 1, got 0"),
-        ({"ridge": 0.0}, "ridge and lr above 0"),
+        ({"ridge": 0.0}, "ridge above 0"),
         ({"threshold": 1.0}, r"threshold in \[0, 1\)"),
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, object], said: str) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        HiddenStates(**wrong)  # type: ignore[arg-type]
+        HiddenStates(**wrong)
 
 
 def test_one_prompt_is_too_few(bundled: Backbone) -> None:

@@ -6,19 +6,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from stratagem.inference.dataset import Dataset
 from stratagem.inference.evaluation import Posteriors
 from stratagem.inference.experiments import Agreement, Cell, Outcome, Selection
 from stratagem.inference.fit import METRICS
-from stratagem.inference.posterior_file import (
+from stratagem.inference.inference_data import (
     POSTERIOR,
+    from_posteriors,
     read_probabilities,
-    to_inference_data,
-    write_posterior,
+    write_inference_data,
 )
-from stratagem.models import Example
+from stratagem.models import Batch, Example
 
 LABELS = np.arange(40) % 4
 
@@ -28,6 +30,11 @@ def posteriors(labels: np.ndarray) -> Posteriors:
     one = torch.zeros(len(labels))
     whole = dict.fromkeys(("posterior", "amortized", "router"), law)
     return Posteriors(True, one, one, one, one, one + 3, gap=one, router_entropy=one, **whole)
+
+
+def four_values(batch: Batch) -> None:
+    with pyro.plate("data", len(batch), dim=-1):
+        pyro.sample("z", dist.Categorical(torch.ones(4)))
 
 
 def outcome(
@@ -44,7 +51,7 @@ def outcome(
     ]
     (path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = Dataset([Example((1,), (2,))] * len(labels), ["p"] * len(labels), ["r"] * len(labels), 0)
-    write_posterior(path / POSTERIOR, to_inference_data(posteriors(labels), data, ["z"], {}))
+    write_inference_data(path / POSTERIOR, from_posteriors(four_values, posteriors(labels), data, {}))
     return Outcome(cell, path, {"meaning/alignment": figure, "use/mutual_information": -figure})
 
 

@@ -25,7 +25,7 @@ ONLY_IN = {
     "transformers": "models/backbone/",
     "tokenizers": "models/backbone/",
     "peft": "models/backbone/",
-    "arviz": "inference/posterior_file.py",
+    "arviz": "inference/inference_data/arviz_front.py",
 }
 """Where alone a dependency is known."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ...models import LatentLM, calibrate
+from ...models import LatentLM, calibrate, is_latent_program
 from ..build import DRAW, build_plan, build_step
 from ..checkpoint import Progress
 from ..dataset import make_dataset, standardise
@@ -78,7 +78,7 @@ def run(config: DictConfig) -> float:
     step = make(0)
     progress = fit(step, train, test, plan.optim, settings, config.seed, folder, resume)
     log.info("fitted %s steps, %.0f s in all; evaluating", progress.step, time.perf_counter() - began)
-    if isinstance(step.model, LatentLM) and is_main:
+    if is_latent_program(step.model) and is_main:
         result = evaluate(step.model, step.guide, plan.data, config.seed, folder / "data")
         write_evaluation(folder, step.model, result)
     if settings.prune:

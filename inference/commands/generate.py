@@ -5,19 +5,26 @@ from __future__ import annotations
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from .load import load_latent_lm
+from ...models import LatentLM, generate
+from .load import load_program
 
 
 def run(config: DictConfig) -> None:
     """Print the responses, each with its z and the router's probability of it."""
     if not config.prompt:
         raise ValueError('no prompt given; pass prompt="..."')
-    model, _ = load_latent_lm(config)
+    model, _ = load_program(config)
     torch.manual_seed(config.seed)
-    model.set_strength(config.strength)
+    if isinstance(model, LatentLM):
+        model.set_strength(config.strength)
+    elif config.strength != 1:
+        raise ValueError(
+            f"strength={config.strength}: only a LatentLM can be switched off; {type(model).__name__} has strength=1"
+        )
     z = OmegaConf.to_container(config.z) if OmegaConf.is_config(config.z) else config.z
-    found = model.generate(
-        str(config.prompt),
+    found = generate(
+        model,
+        [str(config.prompt)],
         z,
         n=config.n,
         max_new_tokens=config.max_new_tokens,

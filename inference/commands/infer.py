@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pyro import poutine
 from torch import Tensor
 
-from ...models import LatentLM
+from ...models import Batch, LatentProgram
+from ...models.generation import in_order
 from ...models.text import check_length, encode, shorten
 from ...tasks import write_rows
 from ..build import node
 from ..data import FileData
 from ..dataset import Dataset, truncate
 from ..evaluation import Posteriors, posteriors
-from .load import load_latent_lm
+from ..evaluation.posteriors import PARTICLES
+from .load import load_program
 
 
 def run(config: DictConfig) -> None:
@@ -25,7 +29,7 @@ def run(config: DictConfig) -> None:
     data = instantiate(node(config, "data"))
     if not isinstance(data, FileData) or any(row.response is None for row in data.rows):
         raise ValueError("infer reads responses from a file; pass data=pairs path=FILE")
-    model, guide = load_latent_lm(config)
+    model, guide = load_program(config)
     rows = data.rows
     examples = []
     for line, row in enumerate(rows, 1):
@@ -42,7 +46,11 @@ def run(config: DictConfig) -> None:
     )
     torch.manual_seed(0)
     seen = posteriors(model, guide, dataset, config.batch_size)
-    found = _columns(seen) | _moments(model, seen, dataset, config.batch_size) | _likelihoods(seen)
+    found = (
+        _columns(model, seen, dataset)
+        | _moments(model, seen, dataset, config.batch_size)
+        | _likelihoods(seen)
+    )
     out = (
         Path(config.out) if config.out else Path(data.path).with_suffix(f".inferred{Path(data.path).suffix}")
     )
@@ -50,28 +58,60 @@ def run(config: DictConfig) -> None:
     print(f"wrote {len(rows)} rows to {out}")
 
 
-def _columns(seen: Posteriors) -> dict[str, list[Any]]:
+def _columns(model: LatentProgram, seen: Posteriors, data: Dataset) -> dict[str, list[Any]]:
+    """Of latents that were summed over: the likeliest joint value, the value of each latent in it, and the laws."""
+    if seen.posterior is None or seen.amortized is None or seen.router is None:
+        return {}
+    z = seen.posterior.argmax(1)
+    out: dict[str, list[Any]] = {"z": z.tolist()}
+    if len(model.latents) > 1:
+        first = data.batch(range(1)).to(model.backbone.device)
+        for name, latent in in_order(model, first).items():
+            out[f"z_{name}"] = (z % latent.num_features).tolist()
+            z = z // latent.num_features
+    for prefix, p in (("router", seen.router), ("q", seen.amortized), ("posterior", seen.posterior)):
+        out |= _named(prefix, p)
+    return out
+
+
+def _moments(model: LatentProgram, seen: Posteriors, data: Dataset, size: int) -> dict[str, list[Any]]:
+    """Of latents that were drawn: mean and deviation of the router and of q, or the share of each value."""
+    if not seen.draws:
+        return {}
+    parts = [_router(model, batch.to(model.backbone.device)) for batch in data.batches(size)]
     out: dict[str, list[Any]] = {}
-    if seen.posterior is not None and seen.amortized is not None and seen.router is not None:
-        out["z"] = seen.posterior.argmax(1).tolist()
-        for prefix, p in (("router", seen.router), ("q", seen.amortized), ("posterior", seen.posterior)):
-            out |= _named(prefix, p)
+    for name, draws in seen.draws.items():
+        router = [torch.cat(columns).cpu() for columns in zip(*(part[name] for part in parts), strict=True)]
+        if draws.is_floating_point():
+            q, labels = [draws.mean(0), draws.std(0)], [f"{name}_mean", f"{name}_sd"]
+        else:
+            q, labels = [model.latents[name].features(draws).mean(0)], [name]
+        for prefix, found in (("router", router), ("q", q)):
+            for label, values in zip(labels, found, strict=True):
+                out |= _named(f"{prefix}_{label}", values.reshape(len(data), -1))
     return out
 
 
 @torch.no_grad()
-def _moments(model: LatentLM, seen: Posteriors, data: Dataset, size: int) -> dict[str, list[Any]]:
-    """Of latents that were drawn: mean and deviation of the router and of q, or the share of each value."""
-    out: dict[str, list[Any]] = {}
-    for name, draws in (seen.draws or {}).items():
-        laws = [model.router(batch.to(model.backbone.device))[name] for batch in data.batches(size)]
-        if draws.is_floating_point():
-            out |= _named(f"router_{name}_mean", torch.cat([law.mean for law in laws]).cpu())
-            out |= _named(f"router_{name}_sd", torch.cat([law.stddev for law in laws]).cpu())
-            out |= _named(f"q_{name}_mean", draws.mean(0)) | _named(f"q_{name}_sd", draws.std(0))
-        else:
-            out |= _named(f"router_{name}", torch.cat([law.probs for law in laws]).cpu())
-            out |= _named(f"q_{name}", model.latents[name].features(draws).mean(0))
+def _router(model: LatentProgram, batch: Batch) -> dict[str, tuple[Tensor, ...]]:
+    """``p(z|x)`` of each latent: its mean and deviation ``(B, *event)``, or the probabilities of its values ``(B, K)``.
+
+    Exact where its law depends on no latent before it; else a mean over draws of those.
+    """
+    with pyro.plate("draws", PARTICLES, dim=-2):
+        trace = poutine.trace(model).get_trace(batch)  # the response is given, and not scored
+    out: dict[str, tuple[Tensor, ...]] = {}
+    for name in model.latents:
+        law, value = trace.nodes[name]["fn"], trace.nodes[name]["value"]
+        if not value.is_floating_point():
+            support = law.enumerate_support(expand=False)
+            out[name] = (law.log_prob(support).exp().mean(1).T,)
+            continue
+        try:
+            mean, variance = law.mean, law.variance
+        except NotImplementedError:
+            mean, variance = value, torch.zeros_like(value)
+        out[name] = (mean.mean(0), (variance.mean(0) + mean.var(0, correction=0)).sqrt())
     return out
 
 

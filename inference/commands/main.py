@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": "responses under a chosen strategy of a run",
     "infer": "which strategy made each response of a file",
     "evaluate": "fidelity, use, meaning and skill of a run",
+    "diagnose": "what is wrong with a run, in words, numbers and pictures, and what to change",
     "prune": "the number of strategies of a run: unused ones dropped, those that are one merged",
     "position": "how early in the response the latent of a run can be read, and what it carries",
     "compare": "the runs in a folder side by side: stratagem compare DIR",
@@ -36,7 +37,7 @@ commands
 
 `stratagem <command> --help` lists its settings and the groups they come from."""
 
-TEXTS = ("prompt", "run", "path", "out", "lm")
+TEXTS = ("prompt", "run", "path", "out", "lm", "labels", "paraphrases")
 """Settings whose value is a text and never a list."""
 
 BARE = {"compare": "run", "experiment": "experiment"}
@@ -138,3 +139,4 @@ def _quiet() -> None:
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)

@@ -26,7 +26,7 @@ from ..dataset import Dataset, make_dataset
 from ..evaluation import evaluate, posteriors
 from ..evaluation.evaluate import on_base
 from ..fit import METRICS
-from ..posterior_file import POSTERIOR
+from ..inference_data import POSTERIOR
 from ..pruning import Output, PruneSettings, find, record
 from ..reduction import check_reducible, reduce
 from ..refit import refit

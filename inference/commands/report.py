@@ -6,20 +6,21 @@ import json
 import logging
 from pathlib import Path
 
-from ...models import LatentLM
+from ...models import LatentProgram
 from ...models.pretrained import write_atomic
 from ..evaluation import Evaluation
-from ..posterior_file import POSTERIOR, to_inference_data, write_posterior
+from ..inference_data import POSTERIOR, from_posteriors, write_inference_data
+from ..run_folder import CONFIG_FILE
 
 log = logging.getLogger(__name__)
 
 
-def write_evaluation(folder: Path, model: LatentLM, result: Evaluation) -> None:
+def write_evaluation(folder: Path, model: LatentProgram, result: Evaluation) -> None:
     """``evaluation.json`` and ``posterior.nc`` in the run's folder, and the figures on the screen."""
     write_atomic(folder / "evaluation.json", json.dumps(result.figures, indent=2).encode())
-    attributes = {"base": model.backbone.name, "base_fingerprint": model.backbone.fingerprint}
-    data = to_inference_data(result.on_base, result.data, list(model.latents), attributes)
-    write_posterior(folder / POSTERIOR, data)
+    config = folder / CONFIG_FILE
+    attributes = {"config": config.read_text()} if config.is_file() else {}
+    write_inference_data(folder / POSTERIOR, from_posteriors(model, result.on_base, result.data, attributes))
     log.info("the latents are %s\n%s", result.verdict, table(result.figures))
 
 

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from torch import nn
 
-from ...models import Example, LatentLM
-from ...models.generation import Generation, generate
+from ...models import Example, LatentProgram, generate
 from ...models.text import decode
-from ...tasks import Task
 from ..data import Data
 from ..dataset import Dataset, make_dataset, sample_base
 from ..randomness import seeded
-from .clusters import clusters
 from .fidelity import fidelity
-from .meaning import output_figures, posterior_figures
 from .posteriors import Posteriors, posteriors
-from .routing import routing
-from .skill import skill
+from .task_figures import Forced, task_figures
 from .use import VERDICTS, use
+from .values import Values, values_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: LatentLM,
+    model: LatentProgram,
     guide: nn.Module,
     data: Data,
     seed: int,
@@ -74,49 +68,16 @@ def evaluate(
     with seeded(seed, model.backbone.device):
         seen = posteriors(model, guide, test, batch_size)
         figures = fidelity(seen) | use(seen)
-        if data.task is not None:
-            figures |= _task_figures(model, data, data.task, test, seen, seed, batch_size)
+        if (task := data.task) is not None:
+            length = data.max_new_tokens
+            sampled = _texts(model, test.prompts, None, length, batch_size)
+            values = values_of(seen, len(task.strategies))
+            forced = None if values is None else _forced(model, test.prompts, values, length, batch_size)
+            figures |= task_figures(task, model.backbone, test, seen, sampled, forced, length, seed)
     return Evaluation(figures, test, seen)
 
 
-def _task_figures(
-    model: LatentLM,
-    data: Data,
-    task: Task,
-    test: Dataset,
-    seen: Posteriors,
-    seed: int,
-    batch_size: int,
-) -> dict[str, float]:
-    """Meaning, calibration of the router, and skill."""
-    prompts, length = test.prompts, data.max_new_tokens
-    sampled = [g.text for g in _generate(model, prompts, None, length, batch_size)]
-    figures: dict[str, float] = {}
-    usage = np.zeros(0)
-    forced: list[list[str]] = []
-    posterior = seen.posterior
-    values: list[Any] = ["all"]
-    if seen.draws is not None and all(site.is_floating_point() for site in seen.draws.values()):
-        found = clusters(seen.draws, len(task.strategies))
-        posterior, values = found.posterior, found.values
-        figures["meaning/clusters"] = float(len(values))
-    if posterior is not None:
-        usage = posterior.mean(0).numpy()
-        forced = _forced(model, prompts, values, length, batch_size, temperature=1.0)
-        greedy = _forced(model, prompts, values, length, batch_size, temperature=0.0)
-        chance = [_base_outputs(model, test, length, seed + 1 + k) for k in range(len(forced))]
-        for suffix, outputs in (("", forced), ("_greedy", greedy), ("_chance", chance)):
-            figures |= output_figures(task, prompts, outputs, usage, suffix)
-        figures |= posterior_figures(task, prompts, test.responses, posterior)
-    if seen.amortized is not None:
-        figures |= posterior_figures(task, prompts, test.responses, seen.amortized, "_amortized")
-    if seen.router is not None:
-        figures |= routing(task, prompts, forced, seen.router)
-    base = _base_outputs(model, test, length, seed + 1000)
-    return figures | skill(task, prompts, sampled, base, forced, usage.tolist())
-
-
-def on_base(model: LatentLM, test: Dataset, data: Data, seed: int, cache: Path, limit: int) -> Dataset:
+def on_base(model: LatentProgram, test: Dataset, data: Data, seed: int, cache: Path, limit: int) -> Dataset:
     """The distinct held-out prompts, at most ``limit``, each with one response from the base."""
     first: dict[tuple[int, ...], int] = {}
     for i, example in enumerate(test.examples):
@@ -133,28 +94,30 @@ def on_base(model: LatentLM, test: Dataset, data: Data, seed: int, cache: Path, 
     )
 
 
-def _generate(
-    model: LatentLM, prompts: Sequence[str], z: object, length: int, size: int, temperature: float = 1.0
-) -> list[Generation]:
-    out: list[Generation] = []
+def _forced(model: LatentProgram, prompts: Sequence[str], values: Values, length: int, size: int) -> Forced:
+    sampled, greedy = (
+        [
+            texts
+            for z in values.given
+            for texts in _by_value(_texts(model, prompts, z, length, size, temperature), len(prompts))
+        ]
+        for temperature in (1.0, 0.0)
+    )
+    return Forced(values, sampled, greedy)
+
+
+def _texts(
+    model: LatentProgram, prompts: Sequence[str], z: object, length: int, size: int, temperature: float = 1.0
+) -> list[str]:
+    """Prompt by prompt, then value by value."""
+    out: list[str] = []
     for start in range(0, len(prompts), size):
         part = prompts[start : start + size]
-        out += generate(model, part, z, max_new_tokens=length, temperature=temperature)
+        found = generate(model, part, z, max_new_tokens=length, temperature=temperature)
+        out += [generation.text for generation in found]
     return out
 
 
-def _forced(
-    model: LatentLM, prompts: Sequence[str], values: Sequence[Any], length: int, size: int, temperature: float
-) -> list[list[str]]:
-    """For each z that ``values`` names the N outputs."""
-    out = []
-    for z in values:
-        every = _generate(model, prompts, z, length, size, temperature)
-        named = len(every) // len(prompts)
-        out += [[g.text for g in every[k::named]] for k in range(named)]
-    return out
-
-
-def _base_outputs(model: LatentLM, data: Dataset, length: int, seed: int) -> list[str]:
-    ids = sample_base(model.backbone, data.examples, length, seed)
-    return [decode(model.backbone, row) for row in ids]
+def _by_value(texts: list[str], prompts: int) -> list[list[str]]:
+    named = len(texts) // prompts
+    return [texts[k::named] for k in range(named)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...models import Capability, Latent, LatentLM
+from ...models import Capability, Latent, LatentProgram
 from ...tasks import Task
 from ..data import Data
 from ..dataset import Dataset, make_dataset
@@ -50,7 +50,7 @@ class Positions:
 
 
 def position(
-    model: LatentLM,
+    model: LatentProgram,
     guide: nn.Module,
     data: Data,
     seed: int,
@@ -85,7 +85,7 @@ def check_latents(latents: Mapping[str, Latent]) -> None:
 
 
 def positions(
-    model: LatentLM, guide: nn.Module, data: Dataset, task: Task | None, batch_size: int = 64
+    model: LatentProgram, guide: nn.Module, data: Dataset, task: Task | None, batch_size: int = 64
 ) -> Positions:
     """The curves of enumerable latents over responses, and those of the task's own law where there is a task.
 
@@ -118,7 +118,7 @@ def positions(
 
 
 @torch.no_grad()
-def prefix_posterior(model: LatentLM, guide: nn.Module, data: Dataset, batch_size: int = 64) -> Tensor:
+def prefix_posterior(model: LatentProgram, guide: nn.Module, data: Dataset, batch_size: int = 64) -> Tensor:
     """``log p(z|x,y_<=t)``, t = 0 ... T, ``(P, N, T + 1)``; a response that has ended keeps its last."""
     length = max(len(example.response) for example in data.examples)
     parts = []

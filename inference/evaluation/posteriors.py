@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...models import Capability, LatentLM
+from ...models import Capability, LatentProgram, base_law
 from ..dataset import Dataset
 from ..expectations import Enumerate, Sample
 from ..log_quantities import LogQuantities, xlogp
@@ -52,7 +52,7 @@ class Posteriors:
 
 @torch.no_grad()
 def posteriors(
-    model: LatentLM, guide: nn.Module, data: Dataset, batch_size: int = 64, particles: int = PARTICLES
+    model: LatentProgram, guide: nn.Module, data: Dataset, batch_size: int = 64, particles: int = PARTICLES
 ) -> Posteriors:
     """Run model, guide and base over the data, by enumeration where every latent allows it."""
     exact = all(Capability.ENUMERABLE in latent.capabilities for latent in model.latents.values())
@@ -63,7 +63,10 @@ def posteriors(
         log = expectation(model, guide, here)
         assert here.response is not None
         assert here.response_mask is not None
-        common = {"log_base": model.base(here).log_prob(here.response), "lengths": here.response_mask.sum(1)}
+        common = {
+            "log_base": base_law(model, here).log_prob(here.response),
+            "lengths": here.response_mask.sum(1),
+        }
         parts.append({k: v.cpu() for k, v in (common | (_exact(log) if exact else _sampled(log))).items()})
     whole = {name: torch.cat([part[name] for part in parts], -1) for name in parts[0] if "/" not in name}
     for name in ("posterior", "amortized", "router"):

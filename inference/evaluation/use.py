@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from .posteriors import Posteriors
 from .statistics import mean_se, named
@@ -44,5 +45,14 @@ def use(on_base: Posteriors) -> dict[str, float]:
         out |= {f"use/usage/{k}": float(share) for k, share in enumerate(usage)}
     for name, draws in (on_base.draws or {}).items():
         if draws.is_floating_point():
-            out[f"use/active_units/{name}"] = float((draws.mean(0).var(0) > ACTIVE).sum())
+            out[f"use/active_units/{name}"] = float((spread_of_means(draws) > ACTIVE).sum())
     return out
+
+
+def spread_of_means(draws: Tensor) -> Tensor:
+    """The variance over N data of the mean of each law, from S draws of it: ``(*event)`` of ``(S, N, *event)``.
+
+    Unbiased: that of the means of the draws less a share 1/S of the variance within.
+    """
+    draws = draws.double()
+    return draws.mean(0).var(0) - draws.var(0).mean(0) / len(draws)

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from ..evaluation.meaning import ami
-from ..posterior_file import POSTERIOR, read_probabilities
+from ..inference_data import POSTERIOR, read_probabilities
 from .outcomes import Outcome
 from .summary import Summary
 from .table import Table

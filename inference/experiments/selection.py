@@ -11,8 +11,8 @@ import numpy as np
 
 from ..evaluation.meaning import ami
 from ..fit import METRICS
+from ..inference_data import POSTERIOR, read_probabilities
 from ..metrics import read_metrics
-from ..posterior_file import POSTERIOR, read_probabilities
 from .outcomes import Outcome
 from .summary import Summary
 from .table import Table

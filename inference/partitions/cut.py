@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-NEAR = 0.95
+NEAR = 0.99
 """Cuts that tell responses apart as well as this share of the best are held to be as good."""
 
 
@@ -77,7 +77,8 @@ def spaces(
     same = pairs[contents[pairs[:, 0]] == contents[pairs[:, 1]]]
     ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
     layers = list(pairwise(ends))
-    centred = features.double() - features.double().mean(0)
+    mean = features.double().mean(0)
+    centred = features.double() - mean
     scale = torch.cat([centred[:, b:e].square().mean().sqrt().expand(e - b) for b, e in layers])
     for begin, end in [*layers, (0, ends[-1])]:
         x = centred[:, begin:end] / scale[begin:end]
@@ -88,9 +89,8 @@ def spaces(
         whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
         vectors = torch.linalg.eigh((whitened + whitened.T) / 2)[1].flip(-1)
         axes = torch.linalg.solve_triangular(root.T, vectors, upper=True) / scale[begin:end, None]
-        centre = features[:, begin:end].double().mean(0)
         for number in dimensions:
-            yield Space(slice(begin, end), centre, axes[:, :number])
+            yield Space(slice(begin, end), mean[begin:end], axes[:, :number])
 
 
 def best_cut(

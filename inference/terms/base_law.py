@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ...models import LanguageModel
+from ...models import base_law as of_model
 from ..log_quantities import LogQuantities
 
 
@@ -48,16 +49,12 @@ def base_law(log: LogQuantities) -> BaseLaw:
         ValueError: a model without a base.
     """
     scene = log.scene
-    base = None if scene is None else getattr(scene.model, "base", None)
-    if scene is None or base is None:
-        raise ValueError(
-            "a term that compares with the base law needs a model with a method base(batch), as LatentLM has; got "
-            f"{type(scene and scene.model).__name__}: add the method, or leave the term out"
-        )
+    assert scene is not None
     if scene not in _OF_SCENE:
         response = scene.batch.response
+        assert response is not None
         with torch.no_grad():
-            law = base(scene.batch)
+            law = of_model(scene.model, scene.batch)
             _OF_SCENE[scene] = BaseLaw(
                 law, law.token_log_probs(response), law.hidden(response), law.mask_of(response)
             )

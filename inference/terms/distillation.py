@@ -27,9 +27,9 @@ class Distillation(Term):
     had been seen [latent variable distillation, Liu et al. 2023]. As the weight falls to 0 the posterior is left to
     itself: the partition is where EM starts.
 
-    With ``smoothing`` s the partition is mixed with the uniform law, ``(1 - s) r + s / P``. A part that has no response
-    to a prompt is then led by the others' responses there, and falls back on them where it is asked for all the same;
-    where it has its own, these outweigh the rest.
+    With ``smoothing`` s the partition is mixed with its mean over the data it was made on, ``(1 - s) r + s mean(r)``. A
+    part that has no response to a prompt is then led by the others' responses there, and falls back on them where it is
+    asked for all the same; where it has its own, these outweigh the rest, those of a rare part as well.
 
     Args:
         partition: makes it.
@@ -52,8 +52,9 @@ class Distillation(Term):
 
     def prepare(self, backbone: Backbone, data: Sequence[Dataset], values: int, seed: int) -> None:
         assign = self.partition.fit(backbone, data[0], values, seed)
+        mean = assign(data[0]).mean(0)
         for part in data:
-            part.features[PARTITION] = (1 - self.smoothing) * assign(part) + self.smoothing / values
+            part.features[PARTITION] = (1 - self.smoothing) * assign(part) + self.smoothing * mean
 
     def value(self, log: LogQuantities) -> Tensor:
         features = log.scene.batch.features if log.scene is not None else {}

@@ -1,0 +1,147 @@
+"""``stratagem diagnose``: what is wrong with a run, in words, numbers and pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ...models.pretrained import write_atomic
+from ...tasks import read_rows
+from ..data import Data, FileData
+from ..dataset import Dataset
+from ..diagnosis import Diagnosis, Finding, Subject, diagnose, findings, headline, on_same_data, subject
+from ..diagnosis.report import write_report
+from ..evaluation.meaning import nuisance_labels, strategy_labels
+from ..fit import METRICS
+from ..inference_data import POSTERIOR, Texts, merge, to_inference_data, write_inference_data
+from ..metrics import read_metrics
+from ..run_folder import CONFIG_FILE
+from .load import load_for_figures, load_program
+
+log = logging.getLogger(__name__)
+
+DIAGNOSTICS = "diagnostics.json"
+
+
+def run(config: DictConfig) -> None:
+    """Print the findings, and write ``diagnostics.json``, ``posterior.nc``, ``report.html`` and ``figures/``."""
+    model, guide, data, seed = load_for_figures(config)
+    folder = Path(config.run)
+    paraphrases = {} if config.paraphrases is None else read_paraphrases(config.paraphrases, data)
+    about = subject(model, guide, data, seed, folder / "data", config.batch_size, config.limit, paraphrases)
+    named = labels_of(about.data, data, config.labels)
+    others = [load_beside(about, config, path) for path in config.runs]
+    progress = None if config.progress else False
+    found = diagnose(
+        about, course=read_metrics(folder / METRICS), labels=named, others=others, progress=progress
+    )
+    wrong = findings(found)
+    first = headline(wrong)
+    write_atomic(folder / DIAGNOSTICS, as_json(found, wrong, first).encode())
+    write_posterior(folder, found, {config.run: about, **dict(zip(config.runs, others, strict=True))})
+    page = write_report(folder, found, wrong, first)
+    log.info("%s", first)
+    for place, finding in enumerate(wrong):
+        seen = "" if place == 0 else f"\n{finding.name}: {finding.seen}\n"  # the headline has the first
+        log.info("%s  %s\n  %s", seen, finding.why, finding.change)
+    log.info("\nwritten to %s", page)
+
+
+def write_posterior(folder: Path, diagnosis: Diagnosis, subjects: Mapping[str, Subject]) -> None:
+    """``posterior.nc``: everything that model and guide say, with as many chains as there are runs."""
+    parts = {}
+    for path, one in subjects.items():
+        settings = Path(path) / CONFIG_FILE
+        parts[path] = to_inference_data(
+            one.model,
+            one.guide,
+            one.data.batches(one.batch_size),
+            seen=one.seen,
+            texts=Texts(one.data.prompts, one.data.responses, diagnosis.labels or None),
+            predictive=1,
+            max_new_tokens=one.max_new_tokens,
+            per_datum=diagnosis.per_datum if one is diagnosis.subject else None,
+            attributes={"config": settings.read_text()} if settings.is_file() else None,
+            seed=one.seed,
+        )
+    write_inference_data(folder / POSTERIOR, merge(parts) if len(parts) > 1 else next(iter(parts.values())))
+
+
+def read_paraphrases(path: str, data: Data) -> dict[str, str]:
+    """The same in other words by prompt, both as the data of the run have them.
+
+    Raises:
+        ValueError: a file without the columns ``prompt`` and ``paraphrase``.
+    """
+    ending = data.separator if isinstance(data, FileData) else ""
+    rows = read_rows(path, "prompt", "paraphrase")
+    return {row.prompt + ending: row.response + ending for row in rows if row.response}
+
+
+def labels_of(test: Dataset, data: Data, name: str | None) -> list[str]:
+    """A name for each datum: of a task its strategy where nothing is asked for, or its nuisance; or a column of a file.
+
+    Raises:
+        ValueError: a name that the data do not have.
+    """
+    if data.task is not None and name in (None, "strategy", "nuisance"):
+        if name == "nuisance":
+            places, names = nuisance_labels(data.task, test.responses), data.task.nuisances
+        else:
+            places, names = strategy_labels(data.task, test.prompts, test.responses), data.task.strategies
+        return [names[place] if place >= 0 else "none" for place in places]
+    if name is None:
+        return []
+    if not isinstance(data, FileData) or any(name not in row.columns for row in data.rows):
+        known = (
+            "strategy and nuisance"
+            if data.task is not None
+            else ", ".join(data.rows[0].columns)
+            if isinstance(data, FileData)
+            else "none"
+        )
+        raise ValueError(f"labels={name}: the data of the run have no such names; they have {known}")
+    of_prompt = {row.prompt + data.separator: row.columns[name] for row in reversed(data.rows)}
+    return [of_prompt.get(prompt, "none") for prompt in test.prompts]
+
+
+def load_beside(first: Subject, config: DictConfig, path: str) -> Subject:
+    """Another run on the data of the first.
+
+    Raises:
+        ValueError: a run on another base.
+    """
+    other = DictConfig({**config, "run": path})
+    model, guide = load_program(other)
+    base = first.model.backbone
+    if model.backbone.fingerprint != base.fingerprint:
+        raise ValueError(
+            f"runs: {path} is on the base {model.backbone.name} (digest {model.backbone.fingerprint}), {config.run} on "
+            f"{base.name} (digest {base.fingerprint}); runs are compared on one base"
+        )
+    return on_same_data(first, model, guide)
+
+
+def as_json(diagnosis: Diagnosis, wrong: Sequence[Finding], first: str) -> str:
+    """Headline, findings, figures and curves; what is not finite is null, as JSON has it."""
+    about = {
+        "headline": first,
+        "findings": [asdict(finding) for finding in wrong],
+        "figures": {name: plain(value) for name, value in diagnosis.figures.items()},
+        "curves": {name: plain(values.tolist()) for name, values in diagnosis.curves.items()},
+    }
+    return json.dumps(about, indent=2, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Numbers and nested lists of them, null for what is not finite."""
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None

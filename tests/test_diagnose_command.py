@@ -1,0 +1,96 @@
+"""``stratagem diagnose``: its files, several runs, names, paraphrases, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from stratagem.inference.commands import main
+from stratagem.inference.inference_data import read_inference_data
+from stratagem.tasks import Sorting
+
+from .fit_fixtures import own_logging, save_tiny_base, tiny_fit
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+def called(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """A command in this process: its status and its words."""
+    status = 0
+    capfd.readouterr()
+    with own_logging():
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return status, "".join(capfd.readouterr())
+
+
+def test_two_runs_are_two_chains_of_one_file(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stratagem"])
+    runs = [tmp_path / "first", tmp_path / "second"]
+    for draw, run in enumerate(runs):
+        assert called(capfd, *tiny_fit(base, run, f"fit.draw={draw}"))[0] == 0
+    status, said = called(capfd, "diagnose", f"run={runs[0]}", f"runs=[{runs[1]}]", "device=cpu")
+    assert status == 0, said
+    found = json.loads((runs[0] / "diagnostics.json").read_text())
+    assert said.splitlines()[0] == found["headline"]
+    assert -0.5 < found["figures"]["stability/runs"] <= 1
+    evaluated = json.loads((runs[0] / "evaluation.json").read_text())
+    assert found["figures"]["fidelity/kl_per_token"] == pytest.approx(evaluated["fidelity/kl_per_token"])
+    assert found["figures"]["use/verdict"] == evaluated["use/verdict"]
+    page = (runs[0] / "report.html").read_text()
+    assert all(finding["name"] in page for finding in found["findings"])
+    data = read_inference_data(runs[0] / "posterior.nc")
+    assert data["posterior"].sizes["chain"] == 2
+    assert data["posterior"].sizes["datum"] == data["observed_data"].sizes["datum"]
+
+
+def test_names_and_paraphrases_come_from_files(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stratagem"])
+    task, pairs = Sorting(), tmp_path / "pairs.csv"
+    prompts = task.prompts(40, "train", 0)
+    rows = [f"{p},{task.trace(p, 'merge', ';')},{'long' if len(p) > 18 else 'short'}" for p in prompts]
+    pairs.write_text("prompt,response,size\n" + "".join(f"{row}\n" for row in rows))
+    other = tmp_path / "paraphrases.csv"
+    other.write_text(
+        "prompt,paraphrase\n" + "".join(f"{p},{q}\n" for p, q in zip(prompts, prompts[::-1], strict=True))
+    )
+    of_the_task = ("data.num_t", "data.responses_per_prompt")
+    run = tmp_path / "run"
+    every = tiny_fit(base, run, "data=pairs", f"path={pairs}", "data.test_share=0.5")
+    assert called(capfd, *(word for word in every if not word.startswith(of_the_task)))[0] == 0
+    words = ("diagnose", f"run={run}", "device=cpu")
+    status, said = called(capfd, *words, "labels=size", f"paraphrases={other}")
+    assert status == 0, said
+    figures = json.loads((run / "diagnostics.json").read_text())["figures"]
+    assert 0 <= figures["stability/paraphrase"] <= 1
+    label = read_inference_data(run / "posterior.nc")["constant_data"]["label"]
+    assert set(label.values.tolist()) <= {"long", "short"}
+    status, said = called(capfd, *words, "labels=colour")
+    assert status == 1
+    assert "labels=colour: the data of the run have no such names; they have prompt, response, size" in said
+
+
+def test_a_run_on_another_base_is_refused(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stratagem"])
+    another = save_tiny_base(tmp_path / "base", seed=1)
+    for lm, run in ((base, tmp_path / "one"), (another, tmp_path / "two")):
+        assert called(capfd, *tiny_fit(lm, run))[0] == 0
+    status, said = called(
+        capfd, "diagnose", f"run={tmp_path / 'one'}", f"runs=[{tmp_path / 'two'}]", "device=cpu"
+    )
+    assert (status, len(said.strip().splitlines())) == (1, 1)
+    assert "runs are compared on one base" in said
+    assert called(capfd, "diagnose")[0] == 1
