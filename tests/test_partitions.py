@@ -13,16 +13,13 @@ from sklearn.metrics import adjusted_mutual_info_score
 from stratagem.inference.data import TaskData
 from stratagem.inference.dataset import Dataset, make_dataset
 from stratagem.inference.partitions import HiddenStates
-from stratagem.inference.partitions.companions import (
-    Companions,
-    companions,
-    contents,
-    prompt_dependence,
-)
-from stratagem.inference.partitions.cut import Space, apart, best_cut, explained, scatter, spaces
+from stratagem.inference.partitions.companions import Companions, companions
+from stratagem.inference.partitions.cut import SAME, Space, apart, explained, rival_cuts, scatter, spaces
+from stratagem.inference.partitions.referee import carried_over, referee
+from stratagem.inference.partitions.surface import contents, interchangeable, prompt_dependence
 from stratagem.models import Backbone, Example, load_backbone
-from stratagem.models.text import encode
-from stratagem.tasks import Addition, BaseConversion, Expressions, Task
+from stratagem.models.text import decode, encode
+from stratagem.tasks import Addition, BaseConversion, Equations, Expressions, Grid, Sorting, Task
 from torch import Tensor
 
 RESPONSES = 4
@@ -82,16 +79,32 @@ def test_marks_and_copies_do_not_depend_on_the_prompt_and_digits_do(bundled: Bac
 
 def test_responses_say_the_same_where_they_differ_by_the_mark_alone(bundled: Backbone) -> None:
     found, strategies, marks = traces(bundled, Addition(), 60)
-    said = contents(found, prompt_dependence(bundled, found, 3, 0), 0.1)
+    dependence = prompt_dependence(bundled, found, 3, 0)
     first, second = found.same_prompt.T
     same = strategies[first] == strategies[second]
-    alike = said[first] == said[second]
-    assert not alike[~same].any()
     crossed = torch.tensor([marks[i] != marks[j] for i, j in found.same_prompt.tolist()])
     assert (same & crossed).sum() > 20
-    assert alike[same & crossed].float().mean() > 0.3
+    for symbols, least in ((set(), 0.3), (interchangeable(bundled, found), 0.95)):
+        said = contents(found, dependence, symbols, 0.1)
+        alike = said[first] == said[second]
+        assert not alike[~same].any()
+        assert alike[same & crossed].float().mean() > least
     blocks = said.view(-1, RESPONSES)
     assert len(set(blocks[0].tolist()) & set(blocks[1].tolist())) == 0, "contents of one prompt are its own"
+
+
+@pytest.mark.parametrize(
+    "task", [Sorting(), Grid(), Grid(rows=4, columns=4)], ids=["sorting", "grid", "square grid"]
+)
+def test_marks_may_change_places_and_what_is_said_may_not(bundled: Backbone, task: Task) -> None:
+    found, _, _ = traces(bundled, task, 150)
+    marks = {bundled.tokenizer.convert_tokens_to_ids(mark) for mark in task.nuisances}
+    assert interchangeable(bundled, found) == marks
+
+
+def test_no_symbol_is_surface_where_one_mark_is_used_throughout(bundled: Backbone) -> None:
+    found, _, _ = traces(bundled, Grid(nuisances=[";"]), 150)
+    assert interchangeable(bundled, found) == set()
 
 
 def scene(
@@ -114,8 +127,8 @@ def scene(
 
 def cut_of(features: Tensor, said: Tensor, pairs: Tensor, penalty: float = 10.0) -> Tensor:
     found = list(spaces(features, pairs, said, (12, 12), (3, 6), 0.1, penalty))
-    cut, _ = best_cut(features, found, pairs, said, 3, 3, 0)
-    return cut(features)
+    first, *_ = rival_cuts(features, found, pairs, said, 3, 3, 4, 0)
+    return first(features)
 
 
 def test_parts_are_found_under_prompts_and_surfaces_that_are_larger() -> None:
@@ -176,6 +189,51 @@ def test_parts_whose_labels_change_between_prompts_explain_less() -> None:
     assert explained(z, noiseless, pairs, 3) == pytest.approx(1.0)
 
 
+def test_rivals_are_as_good_as_the_best_and_no_two_of_them_the_same() -> None:
+    features, _, said, pairs = scene(surface=1.0)
+    found = list(spaces(features, pairs, said, (12, 12), (3, 6), 0.1, 0.0))
+    for most in (1, 8):
+        cuts = [cut(features) for cut in rival_cuts(features, found, pairs, said, 3, 6, most, 0)]
+        assert 1 <= len(cuts) <= most
+        told = [apart(z, said, pairs) for z in cuts]
+        assert min(told) >= 0.99 * max(told)
+        for i, one in enumerate(cuts):
+            assert all(adjusted_mutual_info_score(one, other) < SAME for other in cuts[:i])
+
+
+@pytest.fixture(scope="module")
+def named_by_kind(bundled: Backbone) -> tuple[Dataset, Tensor, Tensor]:
+    """Equations, their strategies, and the same with other names where x stands on the right."""
+    found, z, _ = traces(bundled, Equations(), 240, seed=1)
+    prompts = [decode(bundled, e.prompt) for e in found.data.examples]
+    right = torch.tensor([a < c for a, _, c, _ in map(Equations().problem, prompts)])
+    return found.data, z, torch.where(right, torch.tensor([2, 0, 3, 1])[z], z)
+
+
+def test_the_decoder_carries_over_names_that_are_right_and_no_others(
+    bundled: Backbone, named_by_kind: tuple[Dataset, Tensor, Tensor]
+) -> None:
+    data, z, turned = named_by_kind
+    gain = carried_over(bundled, data, z, turned, 4, 60, 0)
+    assert gain > 2.0
+    assert carried_over(bundled, data, turned, z, 4, 60, 0) < -2.0
+    other_names = torch.tensor([3, 2, 0, 1])
+    assert carried_over(bundled, data, z, other_names[z], 4, 60, 0) == 0.0
+    torch.testing.assert_close(carried_over(bundled, data, z, other_names[turned], 4, 60, 0), gain)
+
+
+def test_the_cut_with_the_right_names_wins_wherever_it_stands(
+    bundled: Backbone, named_by_kind: tuple[Dataset, Tensor, Tensor]
+) -> None:
+    data, z, turned = named_by_kind
+    mixed = torch.where(torch.arange(len(z)) // RESPONSES % 2 == 0, z, torch.tensor([1, 0, 2, 3])[z])
+    state = torch.random.get_rng_state()
+    for place, cuts in enumerate([[z, turned, mixed], [turned, z, mixed], [mixed, turned, z]]):
+        assert referee(bundled, data, cuts, 4, 60, 0) == place
+    assert referee(bundled, data, [turned], 4, 60, 0) == 0
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
 @pytest.mark.parametrize("task", [BaseConversion(), Expressions()], ids=lambda task: type(task).__name__)
 def test_responses_of_the_base_are_cut_by_strategy_where_not_every_prompt_has_all(
     bundled: Backbone, task: Task, tmp_path: Path
@@ -221,6 +279,8 @@ def test_the_same_seed_makes_the_same_partition_and_leaves_the_generator(
     [
         ({"responses": 1}, "responses must be at least 2, got 1"),
         ({"prompts": 1}, "prompts must be at least 2"),
+        ({"rivals": 0}, "rivals must be at least 1"),
+        ({"steps": 0}, "steps must be at least 1"),
         ({"dimensions": ()}, "dimensions must be at least 1, got 0"),
         ({"ridge": 0.0}, "ridge above 0"),
         ({"threshold": 1.0}, r"threshold in \[0, 1\)"),

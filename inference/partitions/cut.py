@@ -10,10 +10,14 @@ from itertools import pairwise
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
 NEAR = 0.99
 """Cuts that tell responses apart as well as this share of the best are held to be as good."""
+
+SAME = 0.9
+"""Adjusted mutual information from which two cuts are one."""
 
 
 @dataclass(frozen=True)
@@ -93,22 +97,33 @@ def spaces(
             yield Space(slice(begin, end), mean[begin:end], axes[:, :number])
 
 
-def best_cut(
+def rival_cuts(
     features: Tensor,
     candidates: Sequence[Space],
     pairs: Tensor,
     contents: Tensor,
     parts: int,
     restarts: int,
+    rivals: int,
     seed: int,
-) -> tuple[Cut, float]:
-    """The best cut by K-means in any of the spaces, and how well it tells responses apart.
+) -> list[Cut]:
+    """The best cuts by K-means in any of the spaces, those that are not nearly the same as one before.
 
-    Of those that tell responses to one prompt :func:`apart` as well as the best one does, nearly, the one of which the
+    They tell responses to one prompt :func:`apart` as well as the best one does, nearly. The first is that of which the
     parts explain most of the scatter within prompts, in the last of the spaces.
+
+    Args:
+        features: ``(N, size)``.
+        candidates: the spaces.
+        pairs: places of two responses to one prompt.
+        contents: of each response, ``(N,)``.
+        parts: of a cut.
+        restarts: of K-means in each space.
+        rivals: cuts at most.
+        seed: of K-means.
     """
     widest = candidates[-1](features)
-    found: list[tuple[float, float, Cut]] = []
+    found: list[tuple[float, float, Cut, Tensor]] = []
     for space in candidates:
         points = space(features)
         for restart in range(restarts):
@@ -117,10 +132,13 @@ def best_cut(
                 means = KMeans(parts, n_init=1, random_state=seed * restarts + restart).fit(points.numpy())
             z = torch.from_numpy(means.labels_).long()
             cut = Cut(space, torch.from_numpy(means.cluster_centers_).to(points))
-            found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut))
-    good = [f for f in found if f[0] >= NEAR * max(told for told, _, _ in found)]
-    told, _, cut = max(good, key=lambda f: f[1])
-    return cut, told
+            found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut, z))
+    best = max(told for told, _, _, _ in found)
+    kept: list[tuple[Cut, Tensor]] = []
+    for told, _, cut, z in sorted(found, key=lambda f: -f[1]):
+        if told >= NEAR * best and all(adjusted_mutual_info_score(z, other) < SAME for _, other in kept):
+            kept.append((cut, z))
+    return [cut for cut, _ in kept[:rivals]]
 
 
 def scatter(x: Tensor, pairs: Tensor) -> Tensor:

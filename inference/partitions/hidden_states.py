@@ -11,9 +11,11 @@ from torch.nn.functional import one_hot
 from ...models import Backbone, Reader
 from ...models.backbone import BASE
 from ..dataset import Dataset
-from .companions import companions, contents, prompt_dependence
-from .cut import best_cut, spaces
+from .companions import companions
+from .cut import apart, rival_cuts, spaces
 from .partition import Assign, Partition
+from .referee import referee
+from .surface import contents, interchangeable, prompt_dependence
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +27,10 @@ class HiddenStates(Partition):
     the prompt is and what the surface looks like. With several responses to each prompt these come apart:
     the cut is made in spaces, :func:`~.cut.spaces`, in which responses to one prompt that say different things lie
     far from each other and those that say the same do not [discriminant analysis, Fisher 1936; within-class covariance
-    normalisation, Hatch et al. 2006]. Two responses say the same where all tokens agree whose law depends on the
-    prompt, :func:`~.companions.prompt_dependence`.
+    normalisation, Hatch et al. 2006]. Two responses say the same where all tokens agree but those whose law does not
+    depend on the prompt, :func:`~.surface.prompt_dependence`, and those that may change places throughout,
+    :func:`~.surface.interchangeable`. Several cuts may part the responses to each prompt equally well and differ in
+    what they name alike on different prompts: among these the decoder chooses, :func:`~.referee.referee`.
 
     Args:
         prompts: of the data, that the cut is found on.
@@ -37,6 +41,8 @@ class HiddenStates(Partition):
         surface_penalty: likewise.
         dimensions: of the spaces, in multiples of the number of parts.
         restarts: of K-means in each space.
+        rivals: cuts that are as good by themselves, of which the decoder chooses, :func:`~.referee.referee`.
+        steps: of the fits that it chooses by.
 
     Raises:
         ValueError: a setting out of range; fewer than two distinct prompts.
@@ -51,7 +57,9 @@ class HiddenStates(Partition):
         ridge: float = 0.5,
         surface_penalty: float = 10.0,
         dimensions: Sequence[int] = (2, 3, 4),
-        restarts: int = 3,
+        restarts: int = 12,
+        rivals: int = 6,
+        steps: int = 60,
     ) -> None:
         for name, value, least in (
             ("prompts", prompts, 2),
@@ -59,6 +67,8 @@ class HiddenStates(Partition):
             ("others", others, 1),
             ("dimensions", min(dimensions, default=0), 1),
             ("restarts", restarts, 1),
+            ("rivals", rivals, 1),
+            ("steps", steps, 1),
         ):
             if value < least:
                 raise ValueError(f"partition hidden_states: {name} must be at least {least}, got {value}")
@@ -69,13 +79,13 @@ class HiddenStates(Partition):
             )
         self.prompts, self.responses, self.others, self.threshold = prompts, responses, others, threshold
         self.ridge, self.surface_penalty = ridge, surface_penalty
-        self.dimensions, self.restarts = tuple(dimensions), restarts
+        self.dimensions, self.restarts, self.rivals, self.steps = tuple(dimensions), restarts, rivals, steps
 
     def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:
         device = backbone.device
         found = companions(backbone, data, self.prompts, self.responses, seed)
         dependence = prompt_dependence(backbone, found, self.others, seed)
-        said = contents(found, dependence, self.threshold)
+        said = contents(found, dependence, interchangeable(backbone, found), self.threshold)
         if len(found.data) < 2 * parts:
             raise ValueError(
                 f"partition hidden_states: {len(found.data)} responses cannot be cut into {parts} parts; give more "
@@ -92,8 +102,18 @@ class HiddenStates(Partition):
             self.ridge,
             self.surface_penalty,
         )
-        cut, told = best_cut(features, list(candidates), found.same_prompt, said, parts, self.restarts, seed)
-        log.info("partition: %s responses told apart: %.3f", len(features), told)
+        pairs = found.same_prompt
+        cuts = rival_cuts(features, list(candidates), pairs, said, parts, self.restarts, self.rivals, seed)
+        labels = [cut(features) for cut in cuts]
+        best = referee(backbone, found.data, labels, parts, self.steps, seed)
+        cut = cuts[best]
+        log.info(
+            "partition: %s responses told apart: %.3f; cut %s of %s",
+            len(features),
+            apart(labels[best], said, pairs),
+            best + 1,
+            len(cuts),
+        )
 
         def assign(dataset: Dataset) -> Tensor:
             return one_hot(cut(dataset.pooled(reader, device)), parts).float()
