@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from .heap import release_heap
+
 
 class PeakMemory:
     """Counts from where it is made.
@@ -24,6 +26,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            release_heap()
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
 

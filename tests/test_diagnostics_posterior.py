@@ -89,7 +89,7 @@ def by_hand(mean: float, deviation: float) -> float:
 def test_the_divergence_of_each_coordinate_is_that_of_its_law() -> None:
     program = Program({"z": Site(Normal(3))}, coin)
     means, deviations = [0.0, 1.0, -0.5], [1.0, 0.5, 2.0]
-    found = dimensions(subject_of(program, Shifted(means, deviations), 20))
+    found = dimensions(subject_of(program, Shifted(means, deviations), 500))
     expected = [by_hand(*pair) for pair in zip(means, deviations, strict=True)]
     assert found.curves["dimension/kl/z"].tolist() == pytest.approx(expected, abs=1e-5)
     assert [found.figures[f"dimension/kl/z/{d}"] for d in range(3)] == pytest.approx(expected, abs=1e-5)

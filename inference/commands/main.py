@@ -17,6 +17,8 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from ..heap import keep_heap
+
 COMMANDS = {
     "fit": "factorise a language model, evaluate it and write a run folder",
     "pretrain": "train a small base on the mixture of a task",
@@ -76,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     # threads that spin while they wait slow a small model tenfold on a busy machine; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    keep_heap()
     program = import_module(f".{command}", __package__)
     hydra.main(version_base="1.3", config_path="pkg://stratagem.configs", config_name=command)(
         _reporting(program.run)

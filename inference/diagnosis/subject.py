@@ -20,6 +20,9 @@ from ..randomness import seeded
 CENTRES = 4
 """Clusters of a continuous latent where no task says how many strategies there are."""
 
+ROWS = 8
+"""Responses for each datum of a batch that are generated at once; under fewer values of z, more data are."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -79,9 +82,11 @@ class Subject:
         """Responses to every prompt, prompt by prompt; the same for the same ``draw``."""
         out: list[Generation] = []
         prompts: Sequence[str] = self.data.prompts
+        every = 1 if z != "all" or self.seen.posterior is None else self.seen.posterior.shape[1]
+        size = max(1, self.batch_size * ROWS // every)
         with seeded(self.seed + 7919 * draw, self.model.backbone.device):
-            for start in range(0, len(prompts), self.batch_size):
-                part = prompts[start : start + self.batch_size]
+            for start in range(0, len(prompts), size):
+                part = prompts[start : start + size]
                 out += generate(
                     self.model, part, z, max_new_tokens=self.max_new_tokens, temperature=temperature
                 )
@@ -114,7 +119,7 @@ def subject(
     """
     test = on_base(model, make_dataset(model.backbone, data, "test", seed, cache), data, seed, cache, limit)
     with seeded(seed, model.backbone.device):
-        seen = posteriors(model, guide, test, batch_size)
+        seen = posteriors(model, guide, test, batch_size, tokens=True)
     return Subject(
         model, guide, test, seen, data.max_new_tokens, seed, batch_size, data.task, paraphrases or {}
     )
@@ -123,5 +128,5 @@ def subject(
 def on_same_data(first: Subject, model: LatentProgram, guide: nn.Module) -> Subject:
     """Another model and guide on the data of ``first``, with the same draws."""
     with seeded(first.seed, model.backbone.device):
-        seen = posteriors(model, guide, first.data, first.batch_size)
+        seen = posteriors(model, guide, first.data, first.batch_size, tokens=True)
     return replace(first, model=model, guide=guide, seen=seen)

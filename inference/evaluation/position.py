@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...models import Capability, Latent, LatentProgram
+from ...models import Backbone, Capability, Latent, LatentProgram
 from ...tasks import Task
 from ..data import Data
 from ..dataset import Dataset, make_dataset
@@ -96,7 +96,11 @@ def positions(
         task: whose prompts they are.
         batch_size: data at a time.
     """
-    log_posterior = prefix_posterior(model, guide, data, batch_size)
+    return curves(prefix_posterior(model, guide, data, batch_size), model.backbone, data, task)
+
+
+def curves(log_posterior: Tensor, backbone: Backbone, data: Dataset, task: Task | None) -> Positions:
+    """As :func:`positions`, of what :func:`prefix_posterior` has given of the same data."""
     columns, told = _information(log_posterior)
     figures = {"position/information": float(columns["information"][-1])}
     if told:
@@ -107,7 +111,7 @@ def positions(
         for choice, labels in zip(CHOICES, found, strict=True):
             if (labels >= 0).any():
                 columns[f"{choice}_ami"] = _ami_by_tokens(labels, z)
-        columns |= task_law(model.backbone, task, data.prompts)
+        columns |= task_law(backbone, task, data.prompts)
         figures |= _choices(columns, told)
     length = max(map(len, columns.values()))
     tokens = torch.arange(length)

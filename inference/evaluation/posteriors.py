@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ...models import Capability, LatentProgram, base_law
 from ..dataset import Dataset
 from ..expectations import Enumerate, Sample
 from ..log_quantities import LogQuantities, xlogp
+from .tokens import of_response
 
 PARTICLES = 64
+
+ROWS = 8
+"""Draws of the guide for each datum of a batch that are scored at once; of more draws, fewer data are."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Posteriors:
         draws: by site, ``(S, N, *event)`` draws from the guide; where not exact.
         lengths: tokens of each response, ``(N,)``.
         log_weight: ``log p(y,z|x) - log q``, ``(S, N)``, of the draws; where not exact.
+        log_tokens: ``log p(y_t|x,y_<t)``, z summed out, ``(N, T)``, NaN after the end; where asked for, of the
+            response of a language model.
     """
 
     exact: bool
@@ -48,17 +55,33 @@ class Posteriors:
     router: Tensor | None = None
     draws: dict[str, Tensor] | None = None
     log_weight: Tensor | None = None
+    log_tokens: Tensor | None = None
 
 
 @torch.no_grad()
 def posteriors(
-    model: LatentProgram, guide: nn.Module, data: Dataset, batch_size: int = 64, particles: int = PARTICLES
+    model: LatentProgram,
+    guide: nn.Module,
+    data: Dataset,
+    batch_size: int = 64,
+    particles: int = PARTICLES,
+    tokens: bool = False,
 ) -> Posteriors:
-    """Run model, guide and base over the data, by enumeration where every latent allows it."""
+    """Run model, guide and base over the data, by enumeration where every latent allows it.
+
+    Args:
+        model: the latent model.
+        guide: its guide.
+        data: prompts and responses.
+        batch_size: data at a time; of draws of the guide as many rows as :data:`ROWS` times that.
+        particles: draws of the guide for each datum, where not enumerated.
+        tokens: whether to keep the log-probabilities of tokens.
+    """
     exact = all(Capability.ENUMERABLE in latent.capabilities for latent in model.latents.values())
     expectation = Enumerate() if exact else Sample(particles)
-    parts = []
-    for batch in data.batches(batch_size):
+    size = batch_size if exact else max(1, batch_size * ROWS // particles)
+    parts, of_tokens = [], []
+    for batch in data.batches(size):
         here = batch.to(model.backbone.device)
         log = expectation(model, guide, here)
         assert here.response is not None
@@ -67,6 +90,8 @@ def posteriors(
             "log_base": base_law(model, here).log_prob(here.response),
             "lengths": here.response_mask.sum(1),
         }
+        if tokens and (log_p := of_response(log)) is not None:
+            of_tokens.append(log_p.masked_fill(~here.response_mask, torch.nan).cpu())
         parts.append({k: v.cpu() for k, v in (common | (_exact(log) if exact else _sampled(log))).items()})
     whole = {name: torch.cat([part[name] for part in parts], -1) for name in parts[0] if "/" not in name}
     for name in ("posterior", "amortized", "router"):
@@ -77,7 +102,15 @@ def posteriors(
         for k in parts[0]
         if k.startswith("z/")
     }
-    return Posteriors(exact=exact, **whole, draws=draws or None)
+    return Posteriors(exact=exact, **whole, draws=draws or None, log_tokens=_padded(of_tokens))
+
+
+def _padded(parts: list[Tensor]) -> Tensor | None:
+    """``(N, T)`` of ``(B, T)`` each, NaN behind the shorter ones."""
+    if not parts:
+        return None
+    length = max(part.shape[1] for part in parts)
+    return torch.cat([pad(part, (0, length - part.shape[1]), value=torch.nan) for part in parts])
 
 
 def _exact(log: LogQuantities) -> dict[str, Tensor]:

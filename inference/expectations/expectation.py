@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
+from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from torch import Tensor
@@ -57,6 +58,12 @@ def observed_sites(trace: Trace) -> dict[str, Mapping[str, Any]]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and site["is_observed"] and not _is_plate(site)
     }
+
+
+def latents_alone(program: Program) -> Program:
+    """The program without what it observes, where the laws of its latents are asked for: nothing is scored."""
+    blocked: Program = poutine.block(program, hide_fn=lambda site: site["is_observed"])
+    return blocked
 
 
 def site_log_prob(name: str, law: TorchDistribution, value: Tensor, shape: torch.Size) -> Tensor:

@@ -73,7 +73,7 @@ def to_inference_data(
         seen: what is known of them; model and guide are run for the rest alone.
         texts: of the data; prompts and responses are decoded where not given.
         draws: of the latents; where ``seen`` has weighted draws of the guide, these.
-        tokens: whether to add log-probabilities of tokens, for which the model is run again.
+        tokens: whether to add log-probabilities of tokens, for which the model is run again where ``seen`` has none.
         predictive: responses generated for each datum under its first draws of the posterior, and of the router; 0
             leaves the groups out.
         max_new_tokens: of a generated response.
@@ -103,7 +103,7 @@ def to_inference_data(
             found = replace(found, log_q=guide_log_q(guide, data, found.draws))
         if not 0 <= predictive <= found.num_draws:
             raise ValueError(f"predictive={predictive}: expected 0 to {found.num_draws}, the number of draws")
-        of_tokens = _token_log_likelihood(model, data, found, support) if tokens else None
+        of_tokens = _token_log_likelihood(model, data, found, support, seen) if tokens else None
         groups = make.latents(found)
         laws = {"posterior_predictive": found.draws, "prior_predictive": found.router_draws}
         for name, z in laws.items() if predictive else ():
@@ -166,8 +166,14 @@ def _whole(
 
 
 def _token_log_likelihood(
-    model: Program, data: Sequence[Batch], found: Inferred, support: Mapping[str, Tensor]
+    model: Program,
+    data: Sequence[Batch],
+    found: Inferred,
+    support: Mapping[str, Tensor],
+    seen: Posteriors | None,
 ) -> np.ndarray | None:
+    if seen is not None and seen.log_tokens is not None:
+        return seen.log_tokens.numpy()
     if found.exact:
         every = split(torch.arange(found.num_values)[:, None], found.sizes)  # (P, 1) each
         return run.token_log_likelihood(model, data, _as_drawn(every, found, support), None)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...models import Backbone, Batch, LanguageModel
 from ...models.generation import RESPONSE
 from ...models.text import decode
+from ..evaluation.tokens import next_tokens
 from ..log_quantities import Program
 from .passes import given
 
@@ -107,11 +108,10 @@ def token_log_likelihood(
         tokens = law.token_log_probs(y).expand(rows, len(batch), -1).cpu()  # (rows, B, T)
         if log_weight is None:
             log_prior = (nodes[name]["fn"].log_prob(v) for name, v in values.items())
-            log_p = sum(part.expand(rows, len(batch)).cpu() for part in log_prior)[..., None]
+            log_start = sum(part.expand(rows, len(batch)).cpu() for part in log_prior)
         else:
-            log_p = (log_weight[:, here] - tokens.sum(-1))[..., None]
-        before = log_p + tokens.cumsum(-1) - tokens
-        found = (before.log_softmax(0) + tokens).logsumexp(0)
+            log_start = log_weight[:, here] - tokens.sum(-1)
+        found = next_tokens(tokens, log_start)
         assert batch.response_mask is not None
         parts.append(found.masked_fill(~batch.response_mask.cpu(), torch.nan))
         start += len(batch)

@@ -11,7 +11,7 @@ from torch.distributions import Independent, kl_divergence
 from ....models.generation import in_order
 from ...evaluation.statistics import mean_se, named
 from ...evaluation.use import ACTIVE, spread_of_means
-from ...expectations import Sample
+from ...expectations import Sample, latents_alone
 from ...log_quantities import Site
 from ...randomness import seeded
 from ..diagnostic import Readings
@@ -64,9 +64,10 @@ def _by_coordinate(subject: Subject) -> tuple[dict[str, float], dict[str, np.nda
     """From the laws of model and guide, run again."""
     whole: dict[str, list[Tensor]] = {}
     parts: dict[str, list[Tensor]] = {}
+    model = latents_alone(subject.model)
     with seeded(subject.seed + 49_979_687, subject.model.backbone.device):
         for batch in subject.data.batches(subject.batch_size):
-            log = Sample(DRAWS)(subject.model, subject.guide, batch.to(subject.model.backbone.device))
+            log = Sample(DRAWS)(model, subject.guide, batch.to(subject.model.backbone.device))
             for name, site in log.sites.items():
                 each = divergences(site, torch.Size(log.log_q.shape))
                 here = (site.log_q - site.log_prior).mean(0) if each is None else each.sum(1)

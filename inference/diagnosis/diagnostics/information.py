@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ...evaluation.statistics import mean_se, named
-from ...expectations import Sample
+from ...expectations import Sample, latents_alone
 from ...expectations.expectation import read_likelihood
 from ...laws import Law, laws_given_datum
 from ...log_quantities import xlogp
@@ -149,9 +149,10 @@ def _aggregates(subject: Subject, own: OwnDraws) -> tuple[Estimate, Estimate] | 
 def _sampled_aggregates(subject: Subject, own: OwnDraws) -> tuple[Estimate, Estimate] | None:
     """The same over draws of each datum's laws; None where a law is not one given the datum alone."""
     guides, routers, of_q, of_p = [], [], [], []
+    model = latents_alone(subject.model)
     with seeded(subject.seed + 32_452_843, subject.model.backbone.device):
         for batch in own.batches:
-            log = Sample(DRAWS)(subject.model, subject.guide, batch.to(subject.model.backbone.device))
+            log = Sample(DRAWS)(model, subject.guide, batch.to(subject.model.backbone.device))
             try:
                 guide, router = (laws_given_datum(log, law) for law in (Law.POSTERIOR, Law.PRIOR))
             except ValueError:

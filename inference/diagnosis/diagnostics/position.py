@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...evaluation.position import positions, prefix_posterior
+from ...evaluation.position import curves, prefix_posterior
 from ...evaluation.statistics import named, ratio_se
 from ...log_quantities import xlogp
 from ..diagnostic import Readings
@@ -18,12 +18,11 @@ def position(subject: Subject) -> Readings:
     """
     if not subject.enumerable:
         return Readings()
-    found = positions(subject.model, subject.guide, subject.data, subject.task, subject.batch_size)
+    log_p = prefix_posterior(subject.model, subject.guide, subject.data, subject.batch_size)
+    found = curves(log_p, subject.model.backbone, subject.data, subject.task)
     figures = found.figures | {"position/information_se": float(found.columns["information_se"][-1])}
     if "position/information_half" in figures:
-        log_p = prefix_posterior(subject.model, subject.guide, subject.data, subject.batch_size)
         information = xlogp(log_p, log_p - log_p[..., :1]).sum(0)  # (N, T + 1)
         most = information.diff(dim=1).amax(1)
         figures |= named("position/single_token", ratio_se(most, information[:, -1]))
-    curves = {f"position/{name}": column.numpy() for name, column in found.columns.items()}
-    return Readings(figures, curves)
+    return Readings(figures, {f"position/{name}": column.numpy() for name, column in found.columns.items()})
