@@ -32,9 +32,10 @@ def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Exam
 
 def decode(backbone: Backbone, ids: Iterable[int]) -> str:
     """Text of token ids, up to the first end token, without special tokens."""
+    ends = backbone.eos_ids
     kept: list[int] = []
     for token in ids:
-        if token in backbone.eos_ids:
+        if token in ends:
             break
         kept.append(int(token))
     return backbone.tokenizer.decode(kept, skip_special_tokens=True)
@@ -42,10 +43,11 @@ def decode(backbone: Backbone, ids: Iterable[int]) -> str:
 
 def trim(backbone: Backbone, ids: Iterable[int]) -> tuple[int, ...]:
     """Token ids up to and including the first end token."""
+    ends = backbone.eos_ids
     kept: list[int] = []
     for token in ids:
         kept.append(int(token))
-        if token in backbone.eos_ids:
+        if token in ends:
             break
     return tuple(kept)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from stratagem.inference.inference_data import Texts, merge, to_inference_data
+from stratagem.inference.inference_data.arviz_front import groups_of
 from stratagem.inference.inference_data.merge import matched
 
 from .fit_fixtures import tiny_data
@@ -44,7 +45,7 @@ def run_of(kind: str, seed: int = 0, weights: int = 1, order: dict[str, list[int
 def r_hat(merged: Any, name: str) -> np.ndarray:
     """Of each datum; NaN where its draws are all the same."""
     with quiet(*CONSTANT):
-        return np.asarray(az.rhat(merged["posterior"][[name]])[name])
+        return np.asarray(az.rhat(groups_of(merged)["posterior"][[name]])[name])
 
 
 def test_values_under_other_names_are_found_again() -> None:
@@ -85,7 +86,7 @@ def test_convergence_figures_compare_the_runs_and_not_their_labels() -> None:
     found = r_hat(same, "z")
     assert np.nanmax(found) < 1.05
     with quiet(*CONSTANT):
-        ess = np.asarray(az.ess(same["posterior"][["z_usage"]], method="mean")["z_usage"])
+        ess = np.asarray(az.ess(groups_of(same)["posterior"][["z_usage"]], method="mean")["z_usage"])
     assert (ess > 200).all()
     other = merge({"0": run_of("categorical"), "1": run_of("categorical", 1, weights=2)})
     assert np.nanmax(r_hat(other, "z")) > 1.2
@@ -100,8 +101,7 @@ def test_convergence_figures_compare_the_runs_and_not_their_labels() -> None:
 
 def test_without_the_matching_the_same_runs_look_different() -> None:
     first, renamed = run_of("categorical"), run_of("categorical", 1, order={"z": [1, 2, 0]})
-    kept = [run["posterior"][["z"]] for run in (first, renamed)]
-    z = np.concatenate([data["z"].values for data in kept])
+    z = np.concatenate([run["posterior"]["z"].values for run in (first, renamed)])
     with quiet(*CONSTANT):
         found = az.rhat(az.convert_to_dataset({"z": z}))["z"].values
     assert np.nanmax(found) > 1.5

@@ -12,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from scipy.stats import binom
 from sklearn.decomposition import PCA
@@ -174,20 +176,48 @@ def test_the_router_is_shown_beside_what_came(discrete: Diagnosis) -> None:
     assert (entropies[:, 0] - entropies[:, 1]).mean() > 0
 
 
+def estimates(panel: Axes) -> dict[str, ErrorbarContainer]:
+    """The points with their intervals, by the name of their row."""
+    bars = [bar for bar in panel.containers if isinstance(bar, ErrorbarContainer)]
+    return dict(zip([label.get_text() for label in panel.get_yticklabels()], bars, strict=True))
+
+
 def test_estimates_that_cannot_be_trusted_are_hollow(discrete: Diagnosis) -> None:
-    panel = figure_of("information", discrete).axes[0]
-    labels = [label.get_text() for label in panel.get_yticklabels()]
-    filled = {
-        label: bar.lines[0].get_markerfacecolor() != "none"
-        for label, bar in zip(labels, panel.containers, strict=True)
-    }
+    found = estimates(figure_of("information", discrete).axes[0])
+    filled = {label: bar.lines[0].get_markerfacecolor() != "none" for label, bar in found.items()}
     assert filled == {
         "responses of the base": True,
-        "InfoNCE\n(not to be trusted)": False,
+        "InfoNCE, a lower bound\n(at most 6.20, not to be trusted)": False,
         "aggregate posterior": True,
     }
     one = replace(bare(discrete.subject), figures={"use/mutual_information": 0.3})
     assert "information" not in names_of(one)
+
+
+def test_bounds_on_the_information_are_shown_with_what_they_leave_open(discrete: Diagnosis) -> None:
+    bounds = {
+        "use/mutual_information": 0.9,
+        "information/lower": 0.5,
+        "information/lower_se": 0.1,
+        "information/upper": 0.8,
+        "information/upper_se": 0.2,
+        "information/infonce": 0.3,
+        "information/infonce_width": 0.4,
+        "information/infonce_ceiling": 1.2,
+    }
+    figure = figure_of("information", replace(bare(discrete.subject), figures=bounds))
+    panel = figure.axes[0]
+    held = estimates(panel)["between two bounds"]
+    assert held.lines[0].get_xdata() == pytest.approx([0.5, 0.8])
+    ends = np.asarray(held.lines[2][0].get_segments())[:, :, 0]
+    assert ends == pytest.approx(np.array([[0.5 - 0.196, 0.5 + 0.196], [0.8 - 0.392, 0.8 + 0.392]]))
+    bars = [bar.patches[0] for bar in panel.containers if isinstance(bar, BarContainer)]
+    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [
+        pytest.approx((0.5, 0.3)),
+        pytest.approx((0.3, 0.4)),
+    ]
+    shown = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert shown == {"between the bounds", "most that InfoNCE can give"}
 
 
 def test_reliability_leaves_out_empty_bins(discrete: Diagnosis) -> None:

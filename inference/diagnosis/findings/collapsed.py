@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..diagnostic import Diagnosis
 from ..finding import Finding
 from .evidence import percent
@@ -36,10 +38,11 @@ def collapsed(diagnosis: Diagnosis) -> Finding | None:
         return None
     if found.ceiling < NOTHING:
         return _nothing_to_tell(diagnosis, found)
+    carried = replace(found.information, value=max(found.information.value, 0.0))
     return Finding(
         "collapsed",
         WEIGHT,
-        f"z carries {found.information.told('nats')} about the response, {percent(max(found.share.value, 0))} of the "
+        f"z carries {carried.told('nats')} about the response, {percent(max(found.share.value, 0))} of the "
         f"{found.ceiling:.2f} nats that it could carry.",
         "The response has the same law whatever z is: there is no strategy to choose or to read off, and other "
         "figures about strategies mean nothing.",

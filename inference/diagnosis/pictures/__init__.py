@@ -34,7 +34,7 @@ PICTURES: tuple[Picture, ...] = (
         "Information of z",
         "What the response tells of z, by several estimates with 95 % intervals, and last what the prompt tells. "
         "All but the first are on the model's own responses and should agree; a hollow one is not to be trusted at "
-        "this number of data.",
+        "this number of data. A bar, to the bound from above: what the number of draws leaves open.",
         information,
     ),
     Picture(

@@ -79,7 +79,7 @@ def panels(
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for panel in axes:
-        panel.tick_params(labelsize=STYLE["xtick.labelsize"], colors=INK, length=0)
+        panel.tick_params(labelsize=STYLE["xtick.labelsize"], colors=INK, length=0, pad=5)
     return figure, axes
 
 
