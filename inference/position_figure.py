@@ -18,6 +18,7 @@ NUISANCE: dict[str, Any] = {"color": GREEN, "marker": "^"}
 PANELS = (
     (
         "information of a prefix (nats)",
+        0.0,
         (
             ("strategy_information", "the strategy, by the task's law", STRATEGY),
             ("nuisance_information", "the nuisance, by the task's law", NUISANCE),
@@ -26,17 +27,19 @@ PANELS = (
     ),
     (
         "adjusted mutual information\nof the likeliest z (0 to 1)",
+        1.0,
         (("strategy_ami", "with the strategy", STRATEGY), ("nuisance_ami", "with the nuisance", NUISANCE)),
     ),
     (
         "probability of the likeliest\nchoice by the task's law",
+        1.0,
         (
             ("strategy_certainty", "the strategy", STRATEGY),
             ("nuisance_certainty", "the nuisance", NUISANCE),
         ),
     ),
 )
-"""Of each panel the heading of its axis and its curves: column, name and style."""
+"""Of each panel the heading of its axis, the least of its top and its curves: column, name and style."""
 
 
 def position_picture(columns: Mapping[str, Tensor]) -> Figure:
@@ -46,15 +49,15 @@ def position_picture(columns: Mapping[str, Tensor]) -> Figure:
         columns: of :class:`.evaluation.Positions`.
     """
     known = [
-        (heading, [curve for curve in curves if curve[0] in columns])
-        for heading, curves in PANELS
+        (heading, top, [curve for curve in curves if curve[0] in columns])
+        for heading, top, curves in PANELS
         if any(curve[0] in columns for curve in curves)
     ]
     tokens = columns["tokens"].numpy()
     with sns.axes_style("whitegrid"):
         figure = Figure(figsize=(4.6 * len(known), 4.2), layout="constrained")
         panels = figure.subplots(1, len(known), sharex=True, squeeze=False)[0]
-    for panel, (heading, curves) in zip(panels, known, strict=True):
+    for panel, (heading, top, curves) in zip(panels, known, strict=True):
         for name, label, style in curves:
             middle = columns[name].numpy()
             sns.lineplot(x=tokens, y=middle, ax=panel, label=label, errorbar=None, markersize=5, **style)
@@ -63,7 +66,7 @@ def position_picture(columns: Mapping[str, Tensor]) -> Figure:
                 panel.fill_between(tokens, middle - error, middle + error, color=style["color"], alpha=0.2)
         panel.set_xlabel("response read (tokens)")
         panel.set_ylabel(heading)
-        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]))
+        panel.set_ylim(min(0.0, panel.get_ylim()[0]), max(top, panel.get_ylim()[1]))
         panel.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
         panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize="small")
     return figure

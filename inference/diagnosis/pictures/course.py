@@ -86,7 +86,7 @@ def _together(panel: Axes, records: Records, names: Sequence[str], split: str) -
         panel.plot(*points.T, color=COLOURS[look], marker=marker, label=plain(name.partition("/")[2]))
     panel.set_ylim(min(0.0, panel.get_ylim()[0]))
     if len(names) <= len(COLOURS):
-        panel.legend(loc="best", ncols=2)
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, columnspacing=1.0, borderaxespad=0.2)
 
 
 def _family(records: Records, start: str) -> list[str]:
