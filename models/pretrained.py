@@ -102,7 +102,14 @@ def model_folder(run: str | Path) -> Path:
     for folder in (Path(run) / "model", Path(run)):
         if (folder / CONFIG).is_file() and "lm" in json.loads((folder / CONFIG).read_text()):
             return folder
-    raise ValueError(f"run={run}: no saved latent model there; expected {Path(run) / 'model' / CONFIG}")
+    mend = (
+        "its fit has not ended, go on with it by stratagem fit resume=true and its settings"
+        if (Path(run) / "config.yaml").is_file()
+        else "pass a folder made by stratagem fit"
+    )
+    raise ValueError(
+        f"run={run}: no saved latent model there; expected {Path(run) / 'model' / CONFIG}; {mend}"
+    )
 
 
 def load_pretrained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_names_and_paraphrases_come_from_files(
     assert "labels=colour: the data of the run have no such names; they have prompt, response, size" in said
 
 
-def test_a_run_on_another_base_is_refused(
+def test_mistakes_get_a_line_with_their_mend(
     base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["stratagem"])
@@ -93,4 +94,30 @@ def test_a_run_on_another_base_is_refused(
     )
     assert (status, len(said.strip().splitlines())) == (1, 1)
     assert "runs are compared on one base" in said
-    assert called(capfd, "diagnose")[0] == 1
+    unfitted = tmp_path / "unfitted"
+    unfitted.mkdir()
+    (unfitted / "config.yaml").write_text((tmp_path / "one" / "config.yaml").read_text())
+    columns, foreign = tmp_path / "columns.csv", tmp_path / "foreign.csv"
+    columns.write_text("a,b\n1,2\n")
+    foreign.write_text("prompt,paraphrase\nof another,run\n")
+    run = f"run={tmp_path / 'one'}"
+    for words, named in (
+        ([], "no run given; pass run=DIR"),
+        (["run=nowhere"], "run=nowhere: no saved latent model there; .* pass a folder made by stratagem fit"),
+        ([f"run={unfitted}"], "its fit has not ended, go on with it by stratagem fit resume=true"),
+        ([run, "runs=nowhere"], "run=nowhere: no saved latent model there"),
+        ([run, "limit=0"], "limit=0: expected a whole number, at least 1"),
+        ([run, "batch_size=some"], "batch_size=some: expected a whole number, at least 1"),
+        ([run, "labels=colour"], "labels=colour: .*; they have strategy and nuisance"),
+        (
+            [run, f"paraphrases={columns}"],
+            "no column prompt; there are a, b; expected the columns prompt and",
+        ),
+        (
+            [run, f"paraphrases={foreign}"],
+            "none of its 1 prompts is a held-out prompt of the run, such as 'sort",
+        ),
+    ):
+        status, said = called(capfd, "diagnose", *words, "device=cpu")
+        assert (status, len(said.strip().splitlines())) == (1, 1), said
+        assert re.search(named, said), said

@@ -35,9 +35,12 @@ def run(config: DictConfig) -> None:
     model, guide, data, seed = load_for_figures(config)
     folder = Path(config.run)
     paraphrases = {} if config.paraphrases is None else read_paraphrases(config.paraphrases, data)
+    beside = [config.runs] if isinstance(config.runs, str) else list(config.runs)
     about = subject(model, guide, data, seed, folder / "data", config.batch_size, config.limit, paraphrases)
     named = labels_of(about.data, data, config.labels)
-    others = [load_beside(about, config, path) for path in config.runs]
+    if paraphrases:
+        check_paraphrases(config.paraphrases, paraphrases, about.data.prompts)
+    others = [load_beside(about, config, path) for path in beside]
     progress = None if config.progress else False
     found = diagnose(
         about, course=read_metrics(folder / METRICS), labels=named, others=others, progress=progress
@@ -45,7 +48,7 @@ def run(config: DictConfig) -> None:
     wrong = findings(found)
     first = headline(wrong)
     write_atomic(folder / DIAGNOSTICS, as_json(found, wrong, first).encode())
-    write_posterior(folder, found, {config.run: about, **dict(zip(config.runs, others, strict=True))})
+    write_posterior(folder, found, {config.run: about, **dict(zip(beside, others, strict=True))})
     page = write_report(folder, found, wrong, first)
     log.info("%s", first)
     for place, finding in enumerate(wrong):
@@ -81,8 +84,25 @@ def read_paraphrases(path: str, data: Data) -> dict[str, str]:
         ValueError: a file without the columns ``prompt`` and ``paraphrase``.
     """
     ending = data.separator if isinstance(data, FileData) else ""
-    rows = read_rows(path, "prompt", "paraphrase")
+    try:
+        rows = read_rows(path, "prompt", "paraphrase")
+    except ValueError as error:
+        what = str(error).partition(". Set ")[0]
+        raise ValueError(f"paraphrases: {what}; expected the columns prompt and paraphrase") from None
     return {row.prompt + ending: row.response + ending for row in rows if row.response}
+
+
+def check_paraphrases(path: str, paraphrases: Mapping[str, str], prompts: Sequence[str]) -> None:
+    """Refuse paraphrases of other prompts alone.
+
+    Raises:
+        ValueError: none of them is of a prompt of the data.
+    """
+    if not paraphrases.keys() & set(prompts):
+        raise ValueError(
+            f"paraphrases={path}: none of its {len(paraphrases)} prompts is a held-out prompt of the run, such as "
+            f"{prompts[0]!r}; give the column prompt the prompts as they are there"
+        )
 
 
 def labels_of(test: Dataset, data: Data, name: str | None) -> list[str]:

@@ -50,8 +50,11 @@ def load_for_figures(config: DictConfig) -> tuple[LatentProgram, nn.Module, Data
     """Model and guide of ``config.run``, the data that it was fitted on, and the seed of the draws.
 
     Raises:
-        ValueError: as :func:`load_program`.
+        ValueError: as :func:`load_program`, or ``batch_size`` or ``limit`` below 1.
     """
+    for name in ("batch_size", "limit"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ValueError(f"{name}={config[name]}: expected a whole number, at least 1")
     model, guide = load_program(config)
     fitted = read_config(Path(config.run))
     data: Data = build(node(fitted, "data"), config.trust_remote_code)
