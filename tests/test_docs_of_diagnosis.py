@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stratagem.inference.diagnosis import diagnose
+from stratagem.inference.diagnosis.course import course_curves
 from stratagem.inference.diagnosis.findings import CHECKS
 from stratagem.models import Categorical
 
@@ -21,6 +24,23 @@ PLACES = {
     "<quantity>": "[a-z0-9/]+",
     "<column>": "[a-z_]+",
 }
+
+
+COURSE = [
+    {
+        "split": "test",
+        "step": step,
+        "bound": -2.0,
+        "kl_router": 0.1,
+        "information": 0.1,
+        "fidelity_gap_per_token": 0.01,
+        "usage/0": 0.25,
+        "usage/1": 0.75,
+        "entropy/0": 1.0,
+        "seconds": 0.1,
+    }
+    for step in (100, 200)
+]
 
 
 def pattern(name: str) -> re.Pattern[str]:
@@ -65,7 +85,7 @@ def produced() -> tuple[set[str], set[str]]:
     one = tiny_subject(num=40)
     two = tiny_subject({"a": Categorical(2), "b": Categorical(2)}, num=40)
     for subject, others in ((one, [one]), (two, []), (continuous_subject(40), [])):
-        found = diagnose(subject, others=others)
+        found = diagnose(subject, others=others, course=COURSE)
         figures |= set(found.figures)
         curves |= set(found.curves)
     return figures, curves
@@ -94,6 +114,14 @@ def test_every_documented_figure_and_curve_exists(produced: tuple[set[str], set[
         if not name.startswith(given_by_the_user) and not any(p.fullmatch(n) for n in produced[0])
     ] == []
     assert [name for name, p in curves.items() if not any(p.fullmatch(n) for n in produced[1])] == []
+
+
+def test_the_course_of_the_fit_is_kept_with_the_entropy_of_its_usage() -> None:
+    curves = course_curves([{"split": "train", "step": 1, "bound": -3.0}, *COURSE])
+    assert curves["course/bound"].tolist() == [[100, 200], [-2, -2]]
+    nats = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert curves["course/usage_entropy"] == pytest.approx(np.array([[100, 200], [nats, nats]]))
+    assert course_curves([]) == {}
 
 
 def test_every_finding_is_documented_in_the_order_of_its_checks() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 from ...models.pretrained import write_atomic
 from ...tasks import read_rows
 from ..data import Data, FileData
 from ..dataset import Dataset
 from ..diagnosis import Diagnosis, Finding, Subject, diagnose, findings, headline, on_same_data, subject
+from ..diagnosis.diagnostics import DIAGNOSTICS
 from ..diagnosis.report import write_report
 from ..evaluation.meaning import nuisance_labels, strategy_labels
 from ..fit import METRICS
@@ -27,7 +30,7 @@ from .load import load_for_figures, load_program
 
 log = logging.getLogger(__name__)
 
-DIAGNOSTICS = "diagnostics.json"
+FILE = "diagnostics.json"
 
 
 def run(config: DictConfig) -> None:
@@ -36,25 +39,49 @@ def run(config: DictConfig) -> None:
     folder = Path(config.run)
     paraphrases = {} if config.paraphrases is None else read_paraphrases(config.paraphrases, data)
     beside = [config.runs] if isinstance(config.runs, str) else list(config.runs)
-    about = subject(model, guide, data, seed, folder / "data", config.batch_size, config.limit, paraphrases)
-    named = labels_of(about.data, data, config.labels)
-    if paraphrases:
-        check_paraphrases(config.paraphrases, paraphrases, about.data.prompts)
-    others = [load_beside(about, config, path) for path in beside]
-    progress = None if config.progress else False
-    found = diagnose(
-        about, course=read_metrics(folder / METRICS), labels=named, others=others, progress=progress
-    )
-    wrong = findings(found)
-    first = headline(wrong)
-    write_atomic(folder / DIAGNOSTICS, as_json(found, wrong, first).encode())
-    write_posterior(folder, found, {config.run: about, **dict(zip(beside, others, strict=True))})
-    page = write_report(folder, found, wrong, first)
+    with _progress(len(DIAGNOSTICS) + len(beside) + 3, config.progress) as begins:
+        begins("posteriors")
+        about = subject(
+            model, guide, data, seed, folder / "data", config.batch_size, config.limit, paraphrases
+        )
+        named = labels_of(about.data, data, config.labels)
+        if paraphrases:
+            check_paraphrases(config.paraphrases, paraphrases, about.data.prompts)
+        others = []
+        for path in beside:
+            begins(path)
+            others.append(load_beside(about, config, path))
+        found = diagnose(
+            about, course=read_metrics(folder / METRICS), labels=named, others=others, begins=begins
+        )
+        wrong = findings(found)
+        first = headline(wrong)
+        write_atomic(folder / FILE, as_json(found, wrong, first).encode())
+        begins(POSTERIOR)
+        write_posterior(folder, found, {config.run: about, **dict(zip(beside, others, strict=True))})
+        begins("report")
+        page = write_report(folder, found, wrong, first)
     log.info("%s", first)
     for place, finding in enumerate(wrong):
         seen = "" if place == 0 else f"\n{finding.name}: {finding.seen}\n"  # the headline has the first
         log.info("%s  %s\n  %s", seen, finding.why, finding.change)
     log.info("\nwritten to %s", page)
+
+
+@contextmanager
+def _progress(steps: int, asked: bool) -> Iterator[Callable[[str], None]]:
+    """A bar where the output is a terminal; what it yields is told the name of a step when it begins."""
+    with tqdm(total=steps, disable=None if asked else True, desc="diagnose") as bar:
+        done = -1
+
+        def begins(name: str) -> None:
+            nonlocal done
+            done += 1
+            bar.update(done - bar.n)
+            bar.set_postfix_str(name)
+
+        yield begins
+        bar.update(steps - bar.n)
 
 
 def write_posterior(folder: Path, diagnosis: Diagnosis, subjects: Mapping[str, Subject]) -> None:
