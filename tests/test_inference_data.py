@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from stratagem.inference.evaluation import posteriors
 from stratagem.inference.evaluation.use import use
 from stratagem.inference.expectations import Enumerate
 from stratagem.inference.inference_data import Texts, from_posteriors, merge, to_inference_data
+from stratagem.inference.inference_data.build import TOKEN_DRAWS
 from stratagem.inference.inference_data.names import names_of
 from stratagem.inference.inference_data.responses import token_log_likelihood
 from stratagem.models import Batch, Example, base_law, collate
@@ -203,6 +205,18 @@ def test_tokens_have_the_probabilities_of_shorter_responses(made: Made) -> None:
         marginal = Enumerate()(made.model, made.guide, collate(cut, made.data.pad_id)).log_marginal.detach()
         np.testing.assert_allclose(np.nansum(tokens[:, :t], 1), marginal, atol=2e-5)
     assert np.isnan(tokens).sum(1).tolist() == [tokens.shape[1] - length for length in lengths]
+
+
+@every_kind
+def test_tokens_that_are_known_are_not_asked_for_again(made: Made) -> None:
+    seen = posteriors(made.model, made.guide, made.data, 4, particles=TOKEN_DRAWS, tokens=True)
+    assert posteriors(made.model, made.guide, made.data, 4, particles=4).log_tokens is None
+    found = to_inference_data(made.model, made.guide, made.data.batches(4), seen=seen)
+    anew = to_inference_data(
+        made.model, made.guide, made.data.batches(4), seen=replace(seen, log_tokens=None)
+    )
+    one, other = (data["log_likelihood_token"]["y"].values for data in (found, anew))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_tokens_under_weighted_draws_are_weighted_by_the_tokens_before() -> None:
