@@ -35,7 +35,7 @@ class FitSettings:
         trackers: experiment trackers that accelerate knows and that get the figures as well, by name.
     """
 
-    steps: int = 1000
+    steps: int = 800
     batch_size: int = 32
     accumulate: int = 1
     eval_every: int = 100

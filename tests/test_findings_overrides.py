@@ -80,7 +80,10 @@ DEFAULT = composed("fit")
 MEANING: dict[str, tuple[str, Callable[[DictConfig], bool]]] = {
     "inference=marginal": (
         "discrete",
-        lambda c: {"distillation", "information", "readable_information", "guide"} == set(c.inference.terms),
+        lambda c: (
+            {"distillation", "information", "readable_information", "fidelity", "guide"}
+            == set(c.inference.terms)
+        ),
     ),
     "inference=marginal inference.terms.information.weight=0.3": (
         "discrete",
@@ -94,19 +97,19 @@ MEANING: dict[str, tuple[str, Callable[[DictConfig], bool]]] = {
         "discrete",
         lambda c: term(c, "readable_information") == 0.2 < term(DEFAULT, "readable_information"),
     ),
-    "inference=marginal inference.terms.readable_information.weight=0.7": (
+    "inference=marginal inference.terms.readable_information.weight=1.0": (
         "discrete",
-        lambda c: term(c, "readable_information") == 0.7 > term(DEFAULT, "readable_information"),
+        lambda c: term(c, "readable_information") == 1.0 > term(DEFAULT, "readable_information"),
     ),
     "inference=marginal ~inference.terms.distillation fit.starts=3": (
         "discrete",
         lambda c: "distillation" not in c.inference.terms and c.fit.starts == 3 > DEFAULT.fit.starts,
     ),
-    "inference=marginal '+inference.terms.fidelity={_target_: stratagem.inference.terms.BaseFidelity, weight: 1.0}'": (
+    "inference=marginal inference.terms.fidelity.weight.end=3.0": (
         "discrete",
         lambda c: (
             isinstance(instantiate(c.inference).terms["fidelity"], BaseFidelity)
-            and len(c.inference.terms) == 5
+            and c.inference.terms.fidelity.weight.end == 3.0 > DEFAULT.inference.terms.fidelity.weight.end
         ),
     ),
     "inference=base_fidelity": (
@@ -150,9 +153,9 @@ MEANING: dict[str, tuple[str, Callable[[DictConfig], bool]]] = {
     ),
     "role@roles.router=lora": ("discrete", lambda c: isinstance(instantiate(c.roles.router), Lora)),
     "role@roles.posterior=lora": ("mixed", lambda c: isinstance(instantiate(c.roles.posterior), Lora)),
-    "optim.lr.router=0.003": (
+    "optim.lr.router=0.01": (
         "discrete",
-        lambda c: c.optim.lr.router == 0.003 > DEFAULT.optim.lr.router,
+        lambda c: c.optim.lr.router == 0.01 > DEFAULT.optim.lr.router,
     ),
     "guide.pooling=attention guide.width=128": (
         "mixed",

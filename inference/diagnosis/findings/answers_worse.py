@@ -15,8 +15,8 @@ WORSE = 0.02
 
 CHANGE = (
     "Stay closer to the base, `inference=base_fidelity`, or ask for less information, `inference=marginal "
-    "inference.terms.information.weight=0.05 inference.terms.readable_information.weight=0.2` (defaults 0.1 and "
-    "0.35), or fit longer, `fit.steps=2000`."
+    "inference.terms.information.weight=0.05 inference.terms.readable_information.weight=0.2` (defaults 0.12 and "
+    "0.48), or fit longer, `fit.steps=2000`."
 )
 
 

@@ -14,7 +14,7 @@ WEIGHT = 1.0
 ENUMERABLE = (
     "Fit with `inference=marginal`, which starts from clusters of hidden states and rewards information. If that "
     "was the fit, give information more weight, `inference=marginal inference.terms.information.weight=0.3` "
-    "(default 0.1), or try several random starts, `inference=marginal ~inference.terms.distillation "
+    "(default 0.12), or try several random starts, `inference=marginal ~inference.terms.distillation "
     "fit.starts=3`."
 )
 SAMPLED = (

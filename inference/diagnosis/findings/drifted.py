@@ -19,11 +19,10 @@ KEPT = 0.01
 """Nats a token within which the base law counts as kept: a perplexity of its own responses one per cent higher."""
 
 ENUMERABLE = (
-    "Hold the marginal to the base during the fit: `inference=base_fidelity`, or on top of the default recipe "
-    "`inference=marginal "
-    "'+inference.terms.fidelity={_target_: stratagem.inference.terms.BaseFidelity, weight: 1.0}'`. Or ask for "
+    "Hold the marginal to the base during the fit, `inference=marginal`, and if that was the fit, with more weight, "
+    "`inference=marginal inference.terms.fidelity.weight.end=3.0` (default 1.0). Or ask for "
     "less information, `inference=marginal inference.terms.information.weight=0.05 "
-    "inference.terms.readable_information.weight=0.2` (defaults 0.1 and 0.35), or fit longer, `fit.steps=2000`. "
+    "inference.terms.readable_information.weight=0.2` (defaults 0.12 and 0.48), or fit longer, `fit.steps=2000`. "
     "Fit on the base's own responses, `data=self path=FILE`: pairs from elsewhere move the law by themselves."
 )
 SAMPLED = (

@@ -47,5 +47,5 @@ def duplicates(diagnosis: Diagnosis) -> Finding | None:
         f"{widest:.3f} nats, where laws with nothing in common have {MOST:.2f}.",
         "Which of them a response is assigned to is arbitrary, and another seed will assign it otherwise.",
         f"{fewer(diagnosis.subject, 'Merge', count - len(gone))} Or push them apart, `inference=marginal "
-        "inference.terms.information.weight=0.3` (default 0.1).",
+        "inference.terms.information.weight=0.3` (default 0.12).",
     )

@@ -25,7 +25,7 @@ TWINS = 0.5
 START = (
     "Start from clusters that leave out what does not depend on the prompt, `inference=marginal`. If that was "
     "the fit, give less weight to information, which cannot tell a mark from a strategy, `inference=marginal "
-    "inference.terms.information.weight=0.05` (default 0.1)"
+    "inference.terms.information.weight=0.05` (default 0.12)"
 )
 MERGE = (
     "; or take more values than there are strategies, {values}, and merge those that differ by a mark, "

@@ -19,7 +19,7 @@ READ = 0.5
 
 CHANGE = (
     "Reward what a guide common to all prompts can read, `inference=marginal "
-    "inference.terms.readable_information.weight=0.7` (default 0.35); `inference=marginal` also starts from "
+    "inference.terms.readable_information.weight=1.0` (default 0.48); `inference=marginal` also starts from "
     "clusters made over all prompts. If that was the fit, try several random starts, `inference=marginal "
     "~inference.terms.distillation fit.starts=3`, or fit longer, `fit.steps=2000`."
 )

@@ -14,8 +14,8 @@ OFF = 0.05
 
 CHANGE = (
     "Let the router read more of the prompt, `router=pooled router.pooling=attention router.width=256`, or give "
-    "it weights of its own, `role@roles.router=lora`. Let it learn faster, `optim.lr.router=0.003` (default "
-    "0.001), or longer, `fit.steps=2000`. A fixed router, `router=uniform`, has to be replaced by a learned one."
+    "it weights of its own, `role@roles.router=lora`. Let it learn faster, `optim.lr.router=0.01` (default "
+    "0.003), or longer, `fit.steps=2000`. A fixed router, `router=uniform`, has to be replaced by a learned one."
 )
 
 

@@ -9,7 +9,7 @@ from .evidence import listed
 
 WEIGHT = 0.7
 
-ENUMERABLE = "`inference=marginal inference.terms.information.weight=0.3` (default 0.1)."
+ENUMERABLE = "`inference=marginal inference.terms.information.weight=0.3` (default 0.12)."
 SAMPLED = (
     "`inference=elbo_nvil "
     "'+inference.terms.information={_target_: stratagem.inference.terms.MinibatchInformation, weight: 1.0}'`."

@@ -14,14 +14,14 @@ from .verdict import verdict
 WEIGHT = 0.8
 
 ENUMERABLE = (
-    "Give information more weight, `inference=marginal inference.terms.information.weight=0.3` (default 0.1), "
+    "Give information more weight, `inference=marginal inference.terms.information.weight=0.3` (default 0.12), "
     "give z more room in the decoder, `conditioning.length=8` (default 4), or fit longer, `fit.steps=2000` "
-    "(default 1000)."
+    "(default 800)."
 )
 SAMPLED = (
     "Let z have more nats for free, `inference=free_bits_per_dimension inference.objective.bits=0.5` (continuous "
     "latents only), give it more room in the decoder, `conditioning.length=8` (default 4), or fit longer, "
-    "`fit.steps=2000` (default 1000)."
+    "`fit.steps=2000` (default 800)."
 )
 
 
