@@ -13,6 +13,7 @@ import pytest
 import torch
 from stratagem.inference.diagnosis import Diagnosis, Finding, Subject, diagnose, findings
 from stratagem.inference.diagnosis.findings import CHECKS, headline
+from stratagem.inference.diagnosis.findings.evidence import Estimate
 from stratagem.inference.diagnosis.subject import on_same_data
 from stratagem.inference.evaluation.skill import skill
 from stratagem.models import Batch, Categorical, Normal
@@ -300,3 +301,18 @@ def test_a_finding_says_what_why_and_what_to_change(name: str) -> None:
             assert "  " not in text
         assert re.search(r"\d", finding.seen)
         assert re.search(r"`[^`]+`", finding.change)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        (0.4, 0.02, "0.400 nats (standard error 0.020)"),
+        (1.31, 0.0, "1.31 nats"),
+        (0.0002, 0.00003, "0.0002 nats (standard error below 0.0001)"),
+        (-0.0, 0.00008, "0.0000 nats (standard error 0.0001)"),
+    ],
+)
+def test_figures_are_told_to_the_places_that_their_errors_leave(
+    value: float, error: float, said: str
+) -> None:
+    assert Estimate(value, error).told("nats") == said

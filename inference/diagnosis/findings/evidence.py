@@ -53,7 +53,9 @@ class Estimate:
         small = max(self.error or abs(self.value), 1e-3)
         places = max(2, 1 - math.floor(math.log10(small)))
         figure = f"{round(self.value, places) + 0.0:.{places}f}{' ' * bool(unit)}{unit}"
-        return f"{figure} (standard error {self.error:.{places}f})" if self.error > 1e-6 else figure
+        least = 10.0**-places
+        error = f"{self.error:.{places}f}" if self.error >= least / 2 else f"below {least:.{places}f}"
+        return f"{figure} (standard error {error})" if self.error > 1e-6 else figure
 
 
 def estimate(diagnosis: Diagnosis, name: str) -> Estimate | None:
