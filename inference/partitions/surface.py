@@ -56,11 +56,9 @@ def prompt_dependence(backbone: Backbone, found: Companions, others: int, seed: 
     return out
 
 
-def _next_token_law(backbone: Backbone, examples: list[Example]) -> Tensor:
-    batch = collate(examples, backbone.pad_id).to(backbone.device)
-    prompt = encode_prompt(backbone, BASE, batch.prompt, batch.prompt_mask)
-    assert batch.response is not None
-    return LanguageModel(backbone, prompt, mask=batch.response_mask).logits(batch.response).log_softmax(-1)
+def _next_token_law(backbone: Backbone, examples: Sequence[Example]) -> Tensor:
+    law, response = _base_on(backbone, examples)
+    return law.logits(response).log_softmax(-1)
 
 
 def interchangeable(backbone: Backbone, found: Companions) -> set[int]:
@@ -81,7 +79,7 @@ def interchangeable(backbone: Backbone, found: Companions) -> set[int]:
         own = [e for e in examples if a in e.response or b in e.response][:SCORED]
         places = {a: b, b: a}
         other = [Example(e.prompt, tuple(places.get(t, t) for t in e.response)) for e in own]
-        change = _log_lik(backbone, other, found.data.pad_id) - _log_lik(backbone, own, found.data.pad_id)
+        change = _log_lik(backbone, other) - _log_lik(backbone, own)
         if change.median() >= -KEPT:
             symbols |= {a, b}
     return symbols
@@ -94,15 +92,18 @@ def _interchange(one: Sequence[int], other: Sequence[int]) -> tuple[int, int] | 
 
 
 @torch.no_grad()
-def _log_lik(backbone: Backbone, examples: Sequence[Example], pad_id: int) -> Tensor:
+def _log_lik(backbone: Backbone, examples: Sequence[Example]) -> Tensor:
     rows = max(1, LOGITS // (max(len(e.response) for e in examples) * backbone.vocab_size))
-    parts = []
-    for start in range(0, len(examples), rows):
-        batch = collate(examples[start : start + rows], pad_id).to(backbone.device)
-        prompt = encode_prompt(backbone, BASE, batch.prompt, batch.prompt_mask)
-        assert batch.response is not None
-        parts.append(LanguageModel(backbone, prompt, mask=batch.response_mask).log_prob(batch.response).cpu())
-    return torch.cat(parts)
+    pairs = (_base_on(backbone, examples[start : start + rows]) for start in range(0, len(examples), rows))
+    return torch.cat([law.log_prob(response).cpu() for law, response in pairs])
+
+
+def _base_on(backbone: Backbone, examples: Sequence[Example]) -> tuple[LanguageModel, Tensor]:
+    """The base after the prompts of a batch, and the responses, ``(B, T)``."""
+    batch = collate(examples, backbone.pad_id).to(backbone.device)
+    assert batch.response is not None
+    prompt = encode_prompt(backbone, BASE, batch.prompt, batch.prompt_mask)
+    return LanguageModel(backbone, prompt, mask=batch.response_mask), batch.response
 
 
 def contents(found: Companions, dependence: list[Tensor], symbols: set[int], threshold: float) -> Tensor:
