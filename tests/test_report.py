@@ -195,7 +195,7 @@ def test_whatever_comes_from_model_or_user_is_text(discrete: Diagnosis) -> None:
     )
     answers = [[Generation(EVIL, {"z": k}, 0.3, f"a{k}{EVIL}")] * 24 for k in range(3)]
     labelled.subject.__dict__["greedy"] = answers
-    findings = [Finding(*[EVIL, 1.0, EVIL, EVIL, f"{EVIL} `{EVIL}`"])]  # type: ignore[arg-type]
+    findings = [Finding(name=EVIL, weight=1.0, seen=EVIL, why=EVIL, change=f"{EVIL} `{EVIL}`")]
     shown = draw(labelled, [picture for picture in PICTURES if picture.name == "responsibilities"])
     page = render(labelled, findings, EVIL, shown, {EVIL: EVIL})
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]", page)
