@@ -20,7 +20,7 @@ from stratagem.inference.diagnosis.report.lines import LINES
 from stratagem.inference.diagnosis.report.outputs import LONGEST, outputs
 from stratagem.inference.diagnosis.report.readings import first_readings
 from stratagem.inference.diagnosis.report.render import GRAVE, SERIOUS
-from stratagem.inference.diagnosis.report.words import above, below, less, over_chance
+from stratagem.inference.diagnosis.report.words import Judge, above, below, less, over_chance
 from stratagem.models import Generation
 from stratagem.tasks import Sorting
 
@@ -307,8 +307,9 @@ def test_a_word_is_the_worse_one_only_beyond_the_error(discrete: Diagnosis) -> N
     words = ("kept", "nearly", "drifted")
     low, high = below(0.01, 0.05, *words), above(0.9, 0.5, *words)
 
-    def said(judge: object, value: float, error: float) -> str:
-        word = judge(Estimate(value, error), discrete)  # type: ignore[operator]
+    def said(judge: Judge, value: float, error: float) -> str:
+        word = judge(Estimate(value, error), discrete)
+        assert word is not None
         return f"{word.text} {word.tone}"
 
     assert said(low, 0.012, 0.002) == "kept good"
