@@ -162,7 +162,11 @@ def test_a_forced_strategy_is_held_to_the_base_where_it_is_open() -> None:
     binary[failed] = "0"
     forced = [*outputs_of("division", "powers"), binary]
     found = forced_gap(forced, [0.4, 0.4, 0.2])
-    assert found["skill/accuracy_forced_gap"] == pytest.approx(1 / THROUGH.sum())
+    n = THROUGH.sum()
+    assert found["skill/accuracy_forced_gap"] == pytest.approx(1 / n)
+    assert found["skill/accuracy_forced_gap_se"] == pytest.approx(1 / n), (
+        "one of n: sqrt((n - 1) / n² / (n - 1))"
+    )
     assert found["skill/accuracy_forced_min"] == pytest.approx((THROUGH.sum() - 1) / 60)
     base = [*outputs_of("division")[0]]
     base[failed] = "0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from ...tasks import Task
 from .routing import followed_most
@@ -40,14 +41,14 @@ def skill(
     if used:
         gaps = _gaps(task, prompts, base, forced)
         out["skill/accuracy_forced_min"] = min(each[k] for k in used)
-        out["skill/accuracy_forced_gap"] = max(gaps[k] for k in used)
+        out |= named("skill/accuracy_forced_gap", max(gaps[k] for k in used))
     return out
 
 
 def _gaps(
     task: Task, prompts: Sequence[str], base: Sequence[str], forced: Sequence[Sequence[str]]
-) -> list[float]:
-    """Of each z, accuracy of the base less that under z, on the prompts that admit z's strategy."""
+) -> list[tuple[float, float]]:
+    """Of each z, accuracy of the base less that under z, on the prompts that admit z's strategy; standard errors."""
     right = np.array(
         [[task.is_correct(p, o) for p, o in zip(prompts, row, strict=True)] for row in (base, *forced)]
     )
@@ -55,5 +56,6 @@ def _gaps(
     gaps = right[0] - right[1:].astype(float)  # (K, N)
     places = followed_most(task, prompts, forced)
     return [
-        float(gap[admits[:, s]].mean() if s >= 0 else gap.mean()) for gap, s in zip(gaps, places, strict=True)
+        mean_se(torch.from_numpy(gap[admits[:, s]] if s >= 0 else gap))
+        for gap, s in zip(gaps, places, strict=True)
     ]
