@@ -7,7 +7,20 @@ from .conditioning import Conditioning, KeyValuePrefix, LinearConditioning, Slot
 from .generation import Generation, generate
 from .language_model import LanguageModel, warper
 from .latent_lm import LatentLM
-from .latents import Capability, Categorical, Latent, Normal
+from .latents import (
+    BinaryCode,
+    Capability,
+    Categorical,
+    Dirichlet,
+    Finite,
+    FiniteScalars,
+    Latent,
+    LogisticNormal,
+    MultivariateNormal,
+    Normal,
+    RelaxedCategorical,
+    VonMisesFisher,
+)
 from .memory import Memory, SoftTokens
 from .program import LatentProgram, base_law, is_latent_program
 from .prompt import EncodedPrompt, encode_prompt
@@ -18,11 +31,15 @@ from .template import Tagged, Template
 __all__ = [
     "Backbone",
     "Batch",
+    "BinaryCode",
     "Capability",
     "Categorical",
     "Conditioning",
+    "Dirichlet",
     "EncodedPrompt",
     "Example",
+    "Finite",
+    "FiniteScalars",
     "Frozen",
     "Full",
     "Generation",
@@ -33,11 +50,14 @@ __all__ = [
     "LatentProgram",
     "LearnedPrior",
     "LinearConditioning",
+    "LogisticNormal",
     "Lora",
     "Memory",
+    "MultivariateNormal",
     "Normal",
     "PooledRouter",
     "Reader",
+    "RelaxedCategorical",
     "Router",
     "SlotTokens",
     "SoftTokens",
@@ -45,6 +65,7 @@ __all__ = [
     "Template",
     "TokenRouter",
     "UniformPrior",
+    "VonMisesFisher",
     "base_law",
     "calibrate",
     "collate",

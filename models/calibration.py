@@ -45,8 +45,10 @@ def calibrate(model: LatentLM, batch: Batch, cost: float, halvings: int = 10) ->
             continue
         latent = model.latents[name]
         law = latent.law(torch.zeros(latent.num_parameters, device=batch.prompt.device))
-        each = Capability.ENUMERABLE in latent.capabilities
-        features = latent.features(law.enumerate_support() if each else law.sample((DRAWS,)))[:, None]
+        finite = Capability.ENUMERABLE in latent.capabilities
+        rows = latent.features(law.enumerate_support() if finite else law.sample((DRAWS,)))
+        each = rows.shape[0] == rows.shape[1] and torch.equal(rows, torch.eye(len(rows)).to(rows))
+        features = rows[:, None]
 
         def mean_cost(factor: Tensor) -> Tensor:
             memory = model.template.around_slot(conditioning.memory(features * factor[:, None, None]))  # noqa: B023

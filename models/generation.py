@@ -128,7 +128,7 @@ def _values(latents: Mapping[str, Latent], z: Any) -> dict[str, Tensor] | None:
         wrong = [name for name, latent in latents.items() if Capability.ENUMERABLE not in latent.capabilities]
         if wrong:
             raise ValueError(f"z=all: latent {wrong[0]} cannot be enumerated; give a value or leave z out")
-        sizes = [latent.num_features for latent in latents.values()]
+        sizes = [latent.num_values for latent in latents.values()]
         grid = torch.cartesian_prod(*map(torch.arange, reversed(sizes)))
         columns = reversed(grid.reshape(len(grid), -1).unbind(1))
         return {name: column[:, None] for name, column in zip(latents, columns, strict=True)}

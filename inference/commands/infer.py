@@ -67,8 +67,8 @@ def _columns(model: LatentProgram, seen: Posteriors, data: Dataset) -> dict[str,
     if len(model.latents) > 1:
         first = data.batch(range(1)).to(model.backbone.device)
         for name, latent in in_order(model, first).items():
-            out[f"z_{name}"] = (z % latent.num_features).tolist()
-            z = z // latent.num_features
+            out[f"z_{name}"] = (z % latent.num_values).tolist()
+            z = z // latent.num_values
     for prefix, p in (("router", seen.router), ("q", seen.amortized), ("posterior", seen.posterior)):
         out |= _named(prefix, p)
     return out

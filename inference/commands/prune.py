@@ -207,7 +207,7 @@ def _prune(
 def greedy(model: LatentLM, name: str, data: Dataset, length: int, size: int) -> list[list[Output]]:
     """Greedy outputs without end tokens: of each value of the latent ``name`` those to each prompt."""
     device, ends = model.backbone.device, model.backbone.eos_ids
-    values = torch.arange(model.latents[name].num_features, device=device)[:, None]
+    values = torch.arange(model.latents[name].num_values, device=device)[:, None]
     out: list[list[Output]] = [[] for _ in values]
     for batch in data.batches(size):
         law = model.decoder(batch.to(device).without_response(length), {name: values}, warp=warper(0.0, 1.0))

@@ -58,7 +58,8 @@ class Subject:
     @cached_property
     def values(self) -> Values | None:
         """All joint values of enumerable latents, centres of clusters of continuous ones; None for both together."""
-        return values_of(self.seen, CENTRES if self.task is None else len(self.task.strategies))
+        number = CENTRES if self.task is None else len(self.task.strategies)
+        return values_of(self.seen, number, self.model.latents)
 
     @cached_property
     def forced(self) -> list[list[Generation]]:

@@ -71,7 +71,7 @@ def evaluate(
         if (task := data.task) is not None:
             length = data.max_new_tokens
             sampled = _texts(model, test.prompts, None, length, batch_size)
-            values = values_of(seen, len(task.strategies))
+            values = values_of(seen, len(task.strategies), model.latents)
             forced = None if values is None else _forced(model, test.prompts, values, length, batch_size)
             figures |= task_figures(task, model.backbone, test, seen, sampled, forced, length, seed)
     return Evaluation(figures, test, seen)

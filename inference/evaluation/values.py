@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from ...models import Latent
 from .clusters import clusters
 from .posteriors import Posteriors
 
@@ -29,7 +31,7 @@ class Values:
         return self.given != ["all"]
 
 
-def values_of(seen: Posteriors, K: int) -> Values | None:
+def values_of(seen: Posteriors, K: int, latents: Mapping[str, Latent]) -> Values | None:
     """All joint values where z is enumerable; the centres of K clusters, or fewer, where every latent is continuous.
 
     None where some latents are discrete and some continuous.
@@ -37,10 +39,14 @@ def values_of(seen: Posteriors, K: int) -> Values | None:
     Args:
         seen: of N data.
         K: clusters.
+        latents: families of the latents by site.
     """
     if seen.posterior is not None:
         return Values(seen.posterior, ["all"])
     if seen.draws is None or not all(site.is_floating_point() for site in seen.draws.values()):
         return None
     found = clusters(seen.draws, K)
-    return Values(found.posterior, found.values)
+    centres = [
+        {name: latents[name].nearest(point) for name, point in value.items()} for value in found.values
+    ]
+    return Values(found.posterior, centres)

@@ -34,6 +34,15 @@ class Latent(ABC):
     def num_features(self) -> int:
         """Length of the vector that the decoder is conditioned on."""
 
+    @property
+    def num_values(self) -> int:
+        """Values ``0 ... num_values - 1`` of an enumerable latent: as many as features, where these are one-hot."""
+        return self.num_features
+
+    def nearest(self, point: Tensor) -> Tensor:
+        """The value nearest to a mean of values, ``(*batch, *event)``: that point, unless values have a shape."""
+        return point
+
     @abstractmethod
     def law(self, parameters: Tensor) -> TorchDistribution:
         """The law of parameters ``(*batch, num_parameters)``, of batch shape ``batch``."""

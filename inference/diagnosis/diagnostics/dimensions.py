@@ -46,7 +46,7 @@ def _by_latent(subject: Subject) -> dict[str, float]:
     assert seen.amortized is not None
     assert seen.router is not None
     latents = in_order(subject.model, subject.data.batch([0]).to(device))
-    shape = (-1, *(latent.num_features for latent in reversed(latents.values())))
+    shape = (-1, *(latent.num_values for latent in reversed(latents.values())))
     q, p = seen.amortized.double().reshape(shape), seen.router.double().reshape(shape)
     out: dict[str, float] = {}
     before = torch.zeros(len(q), dtype=torch.float64)

@@ -86,4 +86,4 @@ def listed(parts: Sequence[str], most: int = 6) -> str:
 def sizes(subject: Subject) -> dict[str, int]:
     """Values of each latent, in the order in which joint values count them; of enumerable latents."""
     latents = in_order(subject.model, subject.data.batch([0]).to(subject.model.backbone.device))
-    return {name: latent.num_features for name, latent in latents.items()}
+    return {name: latent.num_values for name, latent in latents.items()}
