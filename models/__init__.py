@@ -3,7 +3,18 @@
 from .backbone import Backbone, Frozen, Full, Lora, load_backbone
 from .batch import Batch, Example, collate
 from .calibration import calibrate
-from .conditioning import Conditioning, KeyValuePrefix, LinearConditioning, SlotTokens
+from .conditioning import (
+    Conditioning,
+    CrossAttention,
+    KeyValuePrefix,
+    LinearConditioning,
+    LoraExperts,
+    ModulatedLora,
+    Residual,
+    Several,
+    SlotTokens,
+    TensorProduct,
+)
 from .generation import Generation, generate
 from .language_model import LanguageModel, warper
 from .latent_lm import LatentLM
@@ -35,6 +46,7 @@ __all__ = [
     "Capability",
     "Categorical",
     "Conditioning",
+    "CrossAttention",
     "Dirichlet",
     "EncodedPrompt",
     "Example",
@@ -52,17 +64,22 @@ __all__ = [
     "LinearConditioning",
     "LogisticNormal",
     "Lora",
+    "LoraExperts",
     "Memory",
+    "ModulatedLora",
     "MultivariateNormal",
     "Normal",
     "PooledRouter",
     "Reader",
     "RelaxedCategorical",
+    "Residual",
     "Router",
+    "Several",
     "SlotTokens",
     "SoftTokens",
     "Tagged",
     "Template",
+    "TensorProduct",
     "TokenRouter",
     "UniformPrior",
     "VonMisesFisher",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
-from .conditioning import LinearConditioning
+from .conditioning import Conditioning
 from .language_model import LanguageModel
 from .latent_lm import LatentLM
 from .latents import Capability
@@ -16,7 +16,7 @@ DRAWS = 8
 
 @torch.no_grad()
 def calibrate(model: LatentLM, batch: Batch, cost: float, halvings: int = 10) -> None:
-    """Scale each linear conditioning so that a value of its latent costs ``cost`` nats per sequence at the start.
+    """Scale each conditioning so that a value of its latent costs ``cost`` nats per sequence at the start.
 
     The cost of a value is ``E[log p0(y|x) - log p(y|x,z)]`` over the batch with the other latents switched off. A
     random map costs next to nothing on one LM and twenty nats on another, and more under one z than under
@@ -41,7 +41,7 @@ def calibrate(model: LatentLM, batch: Batch, cost: float, halvings: int = 10) ->
     log_base = model.base(batch).log_prob(response)
     prompt = model.encode(batch)
     for name, conditioning in model.conditionings.items():
-        if not isinstance(conditioning, LinearConditioning) or not conditioning.strength:
+        if not isinstance(conditioning, Conditioning) or not conditioning.strength:
             continue
         latent = model.latents[name]
         law = latent.law(torch.zeros(latent.num_parameters, device=batch.prompt.device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -27,12 +29,17 @@ class DecoderState:
         shared = [] if prompt.past is None else [prompt.past]
         if memory.key_values is not None and memory.bias is not None:
             shared = [memory.key_values, *shared]
-            before = torch.full_like(prompt.start.order, -1.0)
-            self._read = Span.cat(
-                [soft_span(before, torch.zeros_like(prompt.start.position), memory.bias), self._read]
+            own = soft_span(
+                torch.full_like(prompt.start.order, -1.0),
+                torch.zeros_like(prompt.start.position),
+                memory.bias,
             )
+            if memory.places is not None:
+                own = replace(own, order=prompt.start.order - 0.5 + memory.places)
+            self._read = Span.cat([own, self._read])
         self._cache = SharedCache(shared, self.batch_shape, backbone.num_layers)
-        self._tokens = memory.tokens
+        self._tokens, self._window = memory.tokens, memory.window
+        self._edits = [edit.rows(self.batch_shape) for edit in memory.edits]
 
     def start(self, response: Tensor) -> Tensor:
         """Read the soft tokens, the prompt's last token and ``response`` ``(rows, T)``.
@@ -62,8 +69,10 @@ class DecoderState:
         places = torch.arange(first, first + num, device=start.order.device)
         # Padding behind the longest prompt may stand beyond the context, where some networks have no position.
         position = (start.position + places).clamp(max=self.backbone.context - 1)
-        return Span(position, start.order + places, torch.zeros_like(start.order).expand(-1, num))
+        order = start.order + places
+        last = None if self._window is None else torch.where(places > 0, order + self._window - 1, torch.inf)
+        return Span(position, order, torch.zeros_like(start.order).expand(-1, num), last)
 
     def _advance(self, embeddings: Tensor, span: Span) -> Tensor:
         self._read = Span.cat([self._read, span])
-        return self.backbone.run(self.prompt.role, embeddings, span, self._read, self._cache)
+        return self.backbone.run(self.prompt.role, embeddings, span, self._read, self._cache, self._edits)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .backbone import KeyValues
+from .backbone import Edit, KeyValues
 
 
 @dataclass(frozen=True)
@@ -33,35 +33,55 @@ class SoftTokens:
 
 @dataclass(frozen=True)
 class Memory:
-    """Context that only the response sees: keys and values at every layer, and soft tokens before the response.
+    """What only the response sees: keys and values at every layer, soft tokens before it, edits of its hidden states.
+
+    The response is read from the prompt's last token on, which is place 0.
 
     Attributes:
         key_values: of any batch shape on the left; None for none.
         bias: ``(M,)``, what the attention logits of ``key_values`` gain; None with it.
         tokens: soft tokens; None for none.
+        edits: of the response's rows.
+        places: ``(M,)``, from which place on each of ``key_values`` is seen; 0 for all where not given.
+        window: how many of the response's own tokens a token sees, itself included; all where not given.
     """
 
     key_values: KeyValues | None = None
     bias: Tensor | None = None
     tokens: SoftTokens | None = None
+    edits: tuple[Edit, ...] = ()
+    places: Tensor | None = None
+    window: int | None = None
 
     @property
     def batch_shape(self) -> torch.Size:
         shapes = [] if self.key_values is None else [self.key_values.batch_shape]
         if self.tokens is not None:
             shapes.append(self.tokens.embeddings.shape[:-2])
+        shapes += [edit.batch_shape for edit in self.edits]
         return torch.broadcast_shapes(*shapes) if shapes else torch.Size()
 
     def __bool__(self) -> bool:
-        return self.key_values is not None or self.tokens is not None
+        return self.key_values is not None or self.tokens is not None or bool(self.edits)
 
     @staticmethod
     def cat(parts: Sequence[Memory]) -> Memory:
         """One memory of several."""
-        cached = [(p.key_values, p.bias) for p in parts if p.key_values is not None and p.bias is not None]
+        cached = [p for p in parts if p.key_values is not None and p.bias is not None]
         tokens = [p.tokens for p in parts if p.tokens is not None]
+        windows = [p.window for p in parts if p.window is not None]
         return Memory(
-            KeyValues.cat([kv for kv, _ in cached]) if cached else None,
-            torch.cat([bias for _, bias in cached]) if cached else None,
+            KeyValues.cat([p.key_values for p in cached if p.key_values is not None]) if cached else None,
+            torch.cat([p.bias for p in cached if p.bias is not None]) if cached else None,
             SoftTokens.cat(tokens) if tokens else None,
+            tuple(edit for p in parts for edit in p.edits),
+            torch.cat([p.first_places() for p in cached])
+            if any(p.places is not None for p in cached)
+            else None,
+            min(windows) if windows else None,
         )
+
+    def first_places(self) -> Tensor:
+        """From which place on each of the keys is seen, ``(M,)``."""
+        assert self.bias is not None
+        return torch.zeros_like(self.bias) if self.places is None else self.places

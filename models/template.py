@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -60,4 +62,4 @@ class Tagged(Template):
         tokens = SoftTokens.cat(
             [self._delimiter("<z>"), *slot, self._delimiter("</z>"), self._delimiter("<y>")]
         )
-        return Memory(memory.key_values, memory.bias, tokens)
+        return replace(memory, tokens=tokens)

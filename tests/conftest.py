@@ -18,15 +18,22 @@ from stratagem.models import (
     Backbone,
     Batch,
     Categorical,
+    Conditioning,
+    CrossAttention,
     Example,
     KeyValuePrefix,
     Latent,
     LatentLM,
+    LoraExperts,
+    ModulatedLora,
     PooledRouter,
+    Residual,
     Router,
+    Several,
     SlotTokens,
     Tagged,
     Template,
+    TensorProduct,
     UniformPrior,
     collate,
 )
@@ -148,9 +155,27 @@ def unpad() -> Callable[[Batch], list[Batch]]:
     return split
 
 
+CONDITIONINGS: dict[str, Callable[..., Conditioning]] = {
+    "prefix": partial(KeyValuePrefix, length=2),
+    "slots": partial(SlotTokens, length=2),
+    "residual": Residual,
+    "modulated_lora": partial(ModulatedLora, rank=2),
+    "lora_experts": partial(LoraExperts, rank=1),
+    "tensor_product": partial(TensorProduct, rank=3, init_scale=0.3),
+    "cross_attention": partial(CrossAttention, length=2, width=3, init_scale=0.3),
+    "several": partial(
+        Several,
+        parts={
+            "memory": partial(KeyValuePrefix, length=1),
+            "embedding": partial(Residual, layers="first"),
+        },
+    ),
+}
+
+
 @pytest.fixture
 def make_model() -> Callable[..., LatentLM]:
-    """Latent models with a key/value prefix and the native prompt, or slot tokens in the tagged template."""
+    """Latent models with a conditioning of :data:`CONDITIONINGS`, slot tokens in the tagged template."""
 
     def make(
         backbone: Backbone,
@@ -159,8 +184,8 @@ def make_model() -> Callable[..., LatentLM]:
         router: Callable[[Backbone, Latent], Router] = UniformPrior,
         **settings: Any,
     ) -> LatentLM:
-        conditioning, template = {"prefix": (KeyValuePrefix, Template), "slots": (SlotTokens, Tagged)}[kind]
-        entry = partial(conditioning, length=2, **settings)
+        conditioning, template = CONDITIONINGS[kind], Tagged if kind == "slots" else Template
+        entry = partial(conditioning, **settings)
         model = LatentLM(backbone, latents or {"z": Categorical(3)}, router, entry, template)
         return model.double() if backbone.dtype == torch.float64 else model
 

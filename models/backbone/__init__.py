@@ -2,6 +2,7 @@
 
 from .backbone import BASE, ROLES, Backbone
 from .cache import KeyValues, SharedCache
+from .edit import Edit
 from .loading import base_path, load_backbone
 from .roles import Frozen, Full, Lora, Role
 from .scratch import new_backbone
@@ -11,6 +12,7 @@ __all__ = [
     "BASE",
     "ROLES",
     "Backbone",
+    "Edit",
     "Frozen",
     "Full",
     "KeyValues",

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from .cache import KeyValues, SharedCache
+from .edit import Edit, edited
 from .roles import Frozen, Full, Lora, Role, activate_adapter
 from .segment import Span, attention_mask
 
@@ -164,12 +166,44 @@ class Backbone(nn.Module):
             activate_adapter(self.lm, role if role in self._adapters else None, self._adapters)
         return self.lm
 
+    def layers(self, role: str) -> nn.ModuleList:
+        """The layers of the network of ``role``.
+
+        Raises:
+            ValueError: an architecture that does not keep them in one list.
+        """
+        for module in self.network(role).base_model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == self.num_layers:
+                return module
+        raise ValueError(
+            f"backbone {self.name}: {type(self.lm).__name__} has no list of its {self.num_layers} layers"
+        )
+
+    def linear_maps(self, layer: int) -> dict[str, tuple[int, int, float]]:
+        """Of each linear map in a layer by name: its inputs, outputs, and the standard deviation of its weights."""
+        found = {}
+        for name, module in self.layers(BASE)[layer].named_modules():
+            if isinstance(module, nn.Linear | Conv1D) and "lora_" not in name:
+                weight = module.weight.T if isinstance(module, Conv1D) else module.weight
+                found[name.removesuffix(".base_layer")] = (
+                    weight.shape[1],
+                    weight.shape[0],
+                    float(weight.float().std()),
+                )
+        return found
+
     def embed(self, ids: Tensor, role: str) -> Tensor:
         """Input embeddings ``(*ids.shape, embedding_size)``."""
         return self.network(role).get_input_embeddings()(ids)
 
     def run(
-        self, role: str, embeddings: Tensor, queries: Span, keys: Span, cache: SharedCache | None
+        self,
+        role: str,
+        embeddings: Tensor,
+        queries: Span,
+        keys: Span,
+        cache: SharedCache | None,
+        edits: Sequence[Edit] = (),
     ) -> Tensor:
         """Last hidden states ``(rows, T, hidden_size)`` of a stretch of input after the past in ``cache``.
 
@@ -180,8 +214,10 @@ class Backbone(nn.Module):
             queries: the stretch itself, ``(B, T)``.
             keys: the past and the stretch, ``(B, past + T)``.
             cache: the past, which grows by the stretch; None where there is none.
+            edits: of the stretch's own rows.
         """
-        return self._run(role, embeddings, queries, keys, cache, every_layer=False).last_hidden_state
+        with edited(self.layers(role), edits):
+            return self._run(role, embeddings, queries, keys, cache, every_layer=False).last_hidden_state
 
     def _run(
         self,
@@ -252,6 +288,14 @@ class Backbone(nn.Module):
         """Root mean square of the base's input embeddings."""
         words = self.embed(torch.arange(self.vocab_size, device=self.device), BASE)
         return float(words.float().square().mean().sqrt())
+
+    @torch.no_grad()
+    def hidden_scale(self, ids: Sequence[int]) -> list[float]:
+        """Root mean square of the hidden states that enter each layer, on ``ids``."""
+        tokens = torch.tensor([list(ids)], device=self.device)
+        span = Span.of_tokens(torch.ones_like(tokens, dtype=torch.bool))
+        out = self._run(BASE, self.embed(tokens, BASE), span, span, None, every_layer=True)
+        return [float(layer.float().square().mean().sqrt()) for layer in out.hidden_states[:-1]]
 
     @torch.no_grad()
     def key_value_scale(self, ids: Sequence[int]) -> list[tuple[tuple[int, int], float, float]]:

@@ -18,11 +18,13 @@ class Span:
         order: ``(B, T)`` float; a token attends to those whose order is not above its own.
         bias: ``(B, T)`` float, added to the attention logits of the token as a key: 0 for a plain token,
             ``log s`` for one of strength ``s``, minus infinity for padding.
+        last: ``(B, T)`` float; tokens of a larger order do not see the token; None where all do.
     """
 
     position: Tensor
     order: Tensor
     bias: Tensor
+    last: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -30,14 +32,17 @@ class Span:
 
     @staticmethod
     def cat(parts: Sequence[Span]) -> Span:
+        lasts = [torch.full_like(p.order, torch.inf) if p.last is None else p.last for p in parts]
         return Span(
             torch.cat([p.position for p in parts], -1),
             torch.cat([p.order for p in parts], -1),
             torch.cat([p.bias for p in parts], -1),
+            None if all(p.last is None for p in parts) else torch.cat(lasts, -1),
         )
 
     def __getitem__(self, columns: slice) -> Span:
-        return Span(self.position[:, columns], self.order[:, columns], self.bias[:, columns])
+        last = None if self.last is None else self.last[:, columns]
+        return Span(self.position[:, columns], self.order[:, columns], self.bias[:, columns], last)
 
     @staticmethod
     def of_tokens(mask: Tensor) -> Span:
@@ -59,6 +64,8 @@ def soft_span(order: Tensor, position: Tensor, bias: Tensor) -> Span:
 def attention_mask(queries: Span, keys: Span, dtype: torch.dtype) -> Tensor:
     """Additive mask ``(B, 1, Tq, Tk)``; the least finite number stands for minus infinity, so that no row is NaN."""
     seen = keys.order[:, None, :] <= queries.order[:, :, None]  # (B, Tq, Tk)
+    if keys.last is not None:
+        seen &= queries.order[:, :, None] <= keys.last[:, None, :]
     least = torch.finfo(dtype).min
     bias = keys.bias.to(dtype).clamp(min=least)[:, None, :].expand(seen.shape)
     return bias.masked_fill(~seen, least)[:, None]  # (B, 1, Tq, Tk)

@@ -18,8 +18,8 @@ class Conditioning(nn.Module, ABC):
     Args:
         backbone: the LM.
         latent: the latent, whose features are mapped.
-        strength: weight of the memory in attention, whose logits gain ``log(strength)``; at 0 there is no
-            memory and the law is p0. It may be changed at any time.
+        strength: weight of the memory in attention, whose logits gain ``log(strength)``, or factor of what is added to
+            hidden states; at 0 there is neither and the law is p0. It may be changed at any time.
 
     Raises:
         ValueError: a negative strength.
@@ -47,6 +47,10 @@ class Conditioning(nn.Module, ABC):
     def forward(self, z: Tensor) -> Memory:
         """The memory of values of batch shape ``batch``; nothing at strength 0."""
         return self.memory(self.latent.features(z)) if self._strength else Memory()
+
+    @abstractmethod
+    def rescale(self, factor: Tensor) -> None:
+        """Multiply what each feature adds by its ``factor`` ``(num_features,)``."""
 
     @abstractmethod
     def memory(self, features: Tensor) -> Memory:

@@ -30,7 +30,6 @@ class LinearConditioning(Conditioning):
 
     @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
-        """Multiply the row of each feature by its ``factor`` ``(num_features,)``."""
         self.weight.mul_(factor.to(self.weight)[:, None])
 
     def memory(self, features: Tensor) -> Memory:
