@@ -27,6 +27,7 @@ from stratagem.models import (
     LoraExperts,
     ModulatedLora,
     PooledRouter,
+    PositionMemory,
     Residual,
     Router,
     Several,
@@ -163,6 +164,7 @@ CONDITIONINGS: dict[str, Callable[..., Conditioning]] = {
     "lora_experts": partial(LoraExperts, rank=1),
     "tensor_product": partial(TensorProduct, rank=3, init_scale=0.3),
     "cross_attention": partial(CrossAttention, length=2, width=3, init_scale=0.3),
+    "position_memory": partial(PositionMemory, length=3, window=2),
     "several": partial(
         Several,
         parts={

@@ -37,7 +37,16 @@ MakeModel = Callable[..., LatentLM]
 Unpad = Callable[[Batch], list[Batch]]
 Randomise = Callable[..., None]
 
-KINDS = ["residual", "modulated_lora", "lora_experts", "tensor_product", "cross_attention", "several"]
+KINDS = [
+    "residual",
+    "modulated_lora",
+    "lora_experts",
+    "tensor_product",
+    "cross_attention",
+    "position_memory",
+    "several",
+]
+EDITS = KINDS[:-2]
 COST = 0.1
 ALL_Z = {"z": torch.arange(3)[:, None]}
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -72,7 +81,7 @@ def logits_by_hand(model: LatentLM, z: Tensor, row: Batch) -> Tensor:
             handle.remove()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "several"])
+@pytest.mark.parametrize("kind", EDITS)
 def test_what_the_response_says_of_itself_is_edited_and_the_prompt_is_not(
     architecture: str,
     kind: str,
@@ -179,7 +188,7 @@ def test_gradients_are_those_of_finite_differences(
     assert torch.autograd.gradcheck(log_prob, values, fast_mode=True)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "several"])
+@pytest.mark.parametrize("kind", EDITS)
 def test_every_strategy_is_brought_to_its_cost(
     kind: str, make_backbone: MakeBackbone, make_model: MakeModel
 ) -> None:

@@ -5,6 +5,7 @@ from .cross_attention import CrossAttention
 from .linear import LinearConditioning
 from .lora_experts import LoraExperts
 from .modulated_lora import ModulatedLora
+from .position_memory import PositionMemory
 from .prefix import KeyValuePrefix
 from .residual import Residual
 from .several import Several
@@ -18,6 +19,7 @@ __all__ = [
     "LinearConditioning",
     "LoraExperts",
     "ModulatedLora",
+    "PositionMemory",
     "Residual",
     "Several",
     "SlotTokens",

@@ -21,11 +21,22 @@ class LinearConditioning(Conditioning):
 
     Args:
         std: standard deviations of the first map's outputs, one for each number of the memory.
+        rank: of the map, which then is a product of two matrices; full where not given.
+
+    Raises:
+        ValueError: a rank below 1.
     """
 
-    def __init__(self, backbone: Backbone, latent: Latent, strength: float, std: Tensor) -> None:
+    def __init__(
+        self, backbone: Backbone, latent: Latent, strength: float, std: Tensor, rank: int | None = None
+    ) -> None:
         super().__init__(backbone, latent, strength)
-        self.weight = nn.Parameter(std * torch.randn(latent.num_features, len(std)))
+        if rank is not None and rank < 1:
+            raise ValueError(f"conditioning: rank must be at least 1, got {rank}")
+        self.weight = nn.Parameter(torch.randn(latent.num_features, rank or len(std)))
+        self.basis = None if rank is None else nn.Parameter(std * torch.randn(rank, len(std)) / rank**0.5)
+        if rank is None:
+            self.weight.data.mul_(std)
         self.shift = nn.Parameter(torch.zeros(len(std)))
 
     @torch.no_grad()
@@ -33,7 +44,8 @@ class LinearConditioning(Conditioning):
         self.weight.mul_(factor.to(self.weight)[:, None])
 
     def memory(self, features: Tensor) -> Memory:
-        return self.arrange(features.to(self.weight.dtype) @ self.weight + self.shift)
+        flat = features.to(self.weight.dtype) @ self.weight
+        return self.arrange((flat if self.basis is None else flat @ self.basis) + self.shift)
 
     @abstractmethod
     def arrange(self, flat: Tensor) -> Memory:

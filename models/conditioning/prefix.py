@@ -18,6 +18,7 @@ class KeyValuePrefix(LinearConditioning):
         length: M, at least 1.
         init_scale: standard deviation of the first keys and values, as a share of the root mean square of the
             base's own in that layer.
+        rank: of the map from the features of z, for fewer parameters; full where not given.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class KeyValuePrefix(LinearConditioning):
         length: int = 4,
         init_scale: float = 1.0,
         strength: float = 1.0,
+        rank: int | None = None,
     ) -> None:
         if length < 1:
             raise ValueError(f"conditioning prefix: length must be at least 1, got {length}")
@@ -34,7 +36,7 @@ class KeyValuePrefix(LinearConditioning):
         scales = backbone.key_value_scale(ids)
         sizes = [(heads * length * dim, key, value) for (heads, dim), key, value in scales]
         std = torch.cat([torch.full((n,), s) for n, key, value in sizes for s in (key, value)])
-        super().__init__(backbone, latent, strength, init_scale * std)
+        super().__init__(backbone, latent, strength, init_scale * std, rank)
         self.length = length
         self._shapes = [shape for shape, _, _ in scales for _ in range(2)]
 
