@@ -1,6 +1,6 @@
 """The Pyro models: latents, router, decoder, conditioning, and the LM as a distribution."""
 
-from .backbone import Backbone, Frozen, Full, Lora, load_backbone
+from .backbone import Backbone, Frozen, Full, Lora, TextEncoder, load_backbone
 from .batch import Batch, Example, collate
 from .calibration import calibrate
 from .conditioning import (
@@ -36,12 +36,13 @@ from .latents import (
 from .memory import Memory, SoftTokens
 from .program import LatentProgram, base_law, is_latent_program
 from .prompt import EncodedPrompt, encode_prompt
-from .reader import Reader
+from .reader import BackboneReader, EncoderReader, Reader
 from .routers import LearnedPrior, PooledRouter, Router, TokenRouter, UniformPrior
 from .template import Tagged, Template
 
 __all__ = [
     "Backbone",
+    "BackboneReader",
     "Batch",
     "BinaryCode",
     "Capability",
@@ -50,6 +51,7 @@ __all__ = [
     "CrossAttention",
     "Dirichlet",
     "EncodedPrompt",
+    "EncoderReader",
     "Example",
     "Finite",
     "FiniteScalars",
@@ -82,6 +84,7 @@ __all__ = [
     "Tagged",
     "Template",
     "TensorProduct",
+    "TextEncoder",
     "TokenRouter",
     "UniformPrior",
     "VonMisesFisher",

@@ -26,6 +26,14 @@ class MeanPooling(Pooling):
         return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
+class FirstPooling(Pooling):
+    """The first token, which encoders such as BERT are trained to say all by."""
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        first = mask.long().argmax(-1)  # (B,)
+        return hidden[torch.arange(len(hidden), device=hidden.device), first]
+
+
 class LastPooling(Pooling):
     """The last token."""
 
@@ -61,10 +69,15 @@ class AttentionPooling(Pooling):
 
 
 def make_pooling(kind: str, hidden_size: int) -> Pooling:
-    """The pooling named ``mean``, ``last``, ``mean_last`` or ``attention``."""
+    """The pooling named ``mean``, ``first``, ``last``, ``mean_last`` or ``attention``."""
     if kind == "attention":
         return AttentionPooling(hidden_size)
-    stateless = {"mean": MeanPooling, "last": LastPooling, "mean_last": MeanLastPooling}
+    stateless: dict[str, type[Pooling]] = {
+        "mean": MeanPooling,
+        "first": FirstPooling,
+        "last": LastPooling,
+        "mean_last": MeanLastPooling,
+    }
     if kind not in stateless:
-        raise ValueError(f"pooling must be mean, last, mean_last or attention, got {kind}")
+        raise ValueError(f"pooling must be mean, first, last, mean_last or attention, got {kind}")
     return stateless[kind]()

@@ -1,28 +1,90 @@
-"""Reading a sequence in a role of the backbone: pooled features and the head on top of them."""
+"""Reading a sequence: pooled hidden states of some network, and a head on top of them."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .backbone import Backbone
+from .backbone import Backbone, TextEncoder
 from .batch import Batch
 from .pooling import make_pooling
+from .text import decode
 
 
-class Reader(nn.Module):
+class Reader(nn.Module, ABC):
     """``(B, outputs)`` from a batch's prompts, or prompts and responses, by pooled hidden states and a head.
 
-    The head's last layer starts at zero; its inputs are standardised by :meth:`standardise`. What a frozen role
+    The head's last layer starts at zero; its inputs are standardised by :meth:`standardise`. What a frozen network
     pools without parameters is the same at every step: it is taken from ``batch.features[name]`` where
     :meth:`features` has been kept there.
 
     Args:
+        sizes: widths of the layers that are pooled.
+        outputs: numbers that the head gives.
+        pooling: ``mean``, ``first``, ``last``, ``mean_last`` or ``attention``.
+        width: of the head's hidden layer; 0 for a linear head.
+        source: what is pooled, where it is always the same; None where it is learned.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], outputs: int, pooling: str, width: int, source: str | None
+    ) -> None:
+        super().__init__()
+        made = [make_pooling(pooling, size) for size in sizes]
+        self.poolings = nn.ModuleList(made)
+        size = sum(s * p.vectors for s, p in zip(sizes, made, strict=True))
+        last = nn.Linear(width or size, outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        hidden = [nn.Linear(size, width), nn.GELU()] if width else []
+        self.centre, self.scale = nn.Buffer(torch.zeros(size)), nn.Buffer(torch.ones(size))
+        self.head = nn.Sequential(*hidden, last)
+        self.name = None if source is None or list(self.poolings.parameters()) else f"{source}/{pooling}"
+
+    @property
+    def output(self) -> nn.Linear:
+        """The head's last layer, a row for each of the numbers that it gives."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
+    def features(self, batch: Batch) -> Tensor:
+        """Pooled hidden states ``(B, size)``, layer after layer, in the head's dtype."""
+        if self.name is not None and self.name in batch.features:
+            return batch.features[self.name]
+        layers, mask = self.read(batch)
+        pooled = [
+            pooling(layer, mask).to(self.centre.dtype)
+            for pooling, layer in zip(self.poolings, layers, strict=True)
+        ]
+        return torch.cat(pooled, -1)
+
+    @abstractmethod
+    def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
+        """Hidden states ``(B, T, size)`` of each layer, and which of their places to pool, ``(B, T)``."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.head((self.features(batch) - self.centre) / self.scale)
+
+    def standardise(self, features: Tensor) -> None:
+        """Bring the head's inputs to mean 0 and variance 1 over ``features`` ``(N, size)``.
+
+        Pooled hidden states share a large mean, beside which what differs between the data is small.
+        """
+        self.centre.copy_(features.mean(0))
+        self.scale.copy_(features.std(0, correction=0).clamp(min=1e-3 * float(features.std()) + 1e-8))
+
+
+class BackboneReader(Reader):
+    """Reads by a role of the backbone.
+
+    Args:
         backbone: the LM.
         role: whose network reads.
-        outputs: numbers that the head gives.
-        pooling: ``mean``, ``last``, ``mean_last`` or ``attention``.
-        width: of the head's hidden layer; 0 for a linear head.
+        outputs, pooling, width: as of every reader.
         response: pool over the response's tokens, read after the prompt, instead of the prompt's.
         every_layer: pool the hidden states after each layer and not after the last alone; what decides a
             response's continuation is often plainer before the layers that turn it into the next token.
@@ -38,56 +100,62 @@ class Reader(nn.Module):
         response: bool,
         every_layer: bool = False,
     ) -> None:
-        super().__init__()
-        self.backbone, self.role, self.response = backbone, role, response
-        self.every_layer = every_layer
         sizes = backbone.layer_sizes if every_layer else (backbone.hidden_size,)
-        made = [make_pooling(pooling, size) for size in sizes]
-        self.poolings = nn.ModuleList(made)
-        size = sum(s * p.vectors for s, p in zip(sizes, made, strict=True))
-        last = nn.Linear(width or size, outputs)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        hidden = [nn.Linear(size, width), nn.GELU()] if width else []
-        self.centre, self.scale = nn.Buffer(torch.zeros(size)), nn.Buffer(torch.ones(size))
-        self.head = nn.Sequential(*hidden, last)
-        kind = "response" if response else "prompt"
-        constant = backbone.is_frozen(role) and not list(self.poolings.parameters())
-        self.name = f"{kind}/{pooling}/{'every' if every_layer else 'last'}" if constant else None
+        source = f"{'response' if response else 'prompt'}/{'every' if every_layer else 'last'}"
+        super().__init__(sizes, outputs, pooling, width, source if backbone.is_frozen(role) else None)
+        self.backbone, self.role, self.response, self.every_layer = backbone, role, response, every_layer
 
-    @property
-    def output(self) -> nn.Linear:
-        """The head's last layer, a row for each of the numbers that it gives."""
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        return last
-
-    def features(self, batch: Batch) -> Tensor:
-        """Pooled hidden states ``(B, size)``, layer after layer, in the head's dtype."""
-        if self.name is not None and self.name in batch.features:
-            return batch.features[self.name]
+    def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
         ids, mask = batch.prompt, batch.prompt_mask
-        pooled_mask = mask
+        pooled = mask
         if self.response:
-            if batch.response is None or batch.response_mask is None:
-                raise ValueError("posterior: the batch has no response to read; q(z|x,y) needs one")
-            ids = torch.cat([ids, batch.response], 1)
-            pooled_mask = torch.cat([torch.zeros_like(mask), batch.response_mask], 1)
-            mask = torch.cat([mask, batch.response_mask], 1)
-        layers = self.backbone.hidden_layers(self.role, ids, mask, self.every_layer)
-        pooled = [
-            pooling(layer, pooled_mask).to(self.centre.dtype)
-            for pooling, layer in zip(self.poolings, layers, strict=True)
-        ]
-        return torch.cat(pooled, -1)
+            response, response_mask = response_of(batch)
+            ids = torch.cat([ids, response], 1)
+            pooled = torch.cat([torch.zeros_like(mask), response_mask], 1)
+            mask = torch.cat([mask, response_mask], 1)
+        return self.backbone.hidden_layers(self.role, ids, mask, self.every_layer), pooled
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.head((self.features(batch) - self.centre) / self.scale)
 
-    def standardise(self, features: Tensor) -> None:
-        """Bring the head's inputs to mean 0 and variance 1 over ``features`` ``(N, size)``.
+class EncoderReader(Reader):
+    """Reads the text of the response, and of the prompt before it, by an encoder of its own.
 
-        Pooled hidden states share a large mean, beside which what differs between the data is small.
-        """
-        self.centre.copy_(features.mean(0))
-        self.scale.copy_(features.std(0, correction=0).clamp(min=1e-3 * float(features.std()) + 1e-8))
+    Args:
+        backbone: the LM whose tokens are turned to text.
+        encoder: the encoder.
+        outputs, pooling, width: as of every reader.
+        prompt: whether the prompt is read with the response, as a pair of texts.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        encoder: TextEncoder,
+        outputs: int,
+        pooling: str,
+        width: int,
+        prompt: bool,
+    ) -> None:
+        source = None if encoder.trained else f"response/{encoder.name}/{'pair' if prompt else 'alone'}"
+        super().__init__([encoder.hidden_size], outputs, pooling, width, source)
+        self.backbone, self.encoder, self.prompt = backbone, encoder, prompt
+
+    def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
+        response, mask = response_of(batch)
+        responses = self._texts(response, mask)
+        prompts = self._texts(batch.prompt, batch.prompt_mask) if self.prompt else None
+        hidden, read = self.encoder(prompts, responses)
+        return [hidden], read
+
+    def _texts(self, ids: Tensor, mask: Tensor) -> list[str]:
+        return [decode(self.backbone, row[kept].tolist()) for row, kept in zip(ids, mask, strict=True)]
+
+
+def response_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Ids and mask of the responses.
+
+    Raises:
+        ValueError: a batch without.
+    """
+    if batch.response is None or batch.response_mask is None:
+        raise ValueError("posterior: the batch has no response to read; q(z|x,y) needs one")
+    return batch.response, batch.response_mask

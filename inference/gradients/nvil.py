@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...models import Backbone, Reader
+from ...models import Backbone, BackboneReader, Reader
 from ...models.backbone import BASE
 from ..log_quantities import LogQuantities
 from .baseline import Baseline, Bound
@@ -47,7 +47,7 @@ class NVIL(Baseline):
                 f"baseline NVIL: reads x and y by the model's backbone, and {type(model).__name__} has none; "
                 "set reads=False, or use baseline LeaveOneOut"
             )
-        self.reader = Reader(backbone, BASE, 1, "mean", 0, response=True, every_layer=True)
+        self.reader = BackboneReader(backbone, BASE, 1, "mean", 0, response=True, every_layer=True)
 
     def forward(self, value: Tensor, bound: Bound, log: LogQuantities) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         rest = value - self.mean

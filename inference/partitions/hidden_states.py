@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ...models import Backbone, Reader
+from ...models import Backbone, BackboneReader
 from ...models.backbone import BASE
 from ..dataset import Dataset
 from .companions import companions
@@ -91,7 +91,7 @@ class HiddenStates(Partition):
                 f"partition hidden_states: {len(found.data)} responses cannot be cut into {parts} parts; give more "
                 "prompts, or take the term distillation out with ~inference.terms.distillation"
             )
-        reader = Reader(backbone, BASE, 1, "mean", 0, True, every_layer=True).to(device)
+        reader = BackboneReader(backbone, BASE, 1, "mean", 0, True, every_layer=True).to(device)
         features = found.data.pooled(reader, device)
         candidates = spaces(
             features,

@@ -3,6 +3,7 @@
 from .backbone import BASE, ROLES, Backbone
 from .cache import KeyValues, SharedCache
 from .edit import Edit
+from .encoder import TextEncoder
 from .loading import base_path, load_backbone
 from .roles import Frozen, Full, Lora, Role
 from .scratch import new_backbone
@@ -20,6 +21,7 @@ __all__ = [
     "Role",
     "SharedCache",
     "Span",
+    "TextEncoder",
     "base_path",
     "load_backbone",
     "new_backbone",

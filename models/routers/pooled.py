@@ -7,7 +7,7 @@ from torch import Tensor
 from ..backbone import Backbone
 from ..batch import Batch
 from ..latents import Latent
-from ..reader import Reader
+from ..reader import BackboneReader
 from .router import Router
 
 
@@ -29,7 +29,7 @@ class PooledRouter(Router):
         every_layer: bool = False,
     ) -> None:
         super().__init__(backbone, latent)
-        self.reader = Reader(
+        self.reader = BackboneReader(
             backbone, "router", latent.num_parameters, pooling, width, response=False, every_layer=every_layer
         )
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ....models import Reader
+from ....models import BackboneReader
 from ....models.backbone import BASE
 from ...dataset import Dataset
 from ..subject import Subject
@@ -51,7 +51,9 @@ class Pooled:
 
 def pooled(subject: Subject, forced: Sequence[Dataset]) -> Pooled:
     """Features of responses under each of P values, and of the data's."""
-    reader = Reader(subject.model.backbone, BASE, 1, "mean", 0, True).to(subject.model.backbone.device)
+    reader = BackboneReader(subject.model.backbone, BASE, 1, "mean", 0, True).to(
+        subject.model.backbone.device
+    )
     device = subject.model.backbone.device
     rows = torch.stack([data.pooled(reader, device) for data in forced]).double().numpy()
     own = subject.data.pooled(reader, device).double().numpy()
