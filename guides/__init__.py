@@ -4,6 +4,18 @@ from .amortized import AmortizedGuide
 from .encoder import EncoderGuide
 from .exact import ExactGuide
 from .flow import FlowGuide
+from .origin import OriginGuide
 from .reading import ReadingGuide
+from .refined import RefinedGuide
+from .semi_amortised import SemiAmortisedGuide
 
-__all__ = ["AmortizedGuide", "EncoderGuide", "ExactGuide", "FlowGuide", "ReadingGuide"]
+__all__ = [
+    "AmortizedGuide",
+    "EncoderGuide",
+    "ExactGuide",
+    "FlowGuide",
+    "OriginGuide",
+    "ReadingGuide",
+    "RefinedGuide",
+    "SemiAmortisedGuide",
+]

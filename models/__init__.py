@@ -37,7 +37,7 @@ from .memory import Memory, SoftTokens
 from .program import LatentProgram, base_law, is_latent_program
 from .prompt import EncodedPrompt, encode_prompt
 from .reader import BackboneReader, EncoderReader, Reader
-from .routers import LearnedPrior, PooledRouter, Router, TokenRouter, UniformPrior
+from .routers import LearnedPrior, MixturePrior, PooledRouter, Router, TokenRouter, UniformPrior
 from .template import Tagged, Template
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "Lora",
     "LoraExperts",
     "Memory",
+    "MixturePrior",
     "ModulatedLora",
     "MultivariateNormal",
     "Normal",

@@ -128,7 +128,9 @@ def test_pooling_ignores_padding_on_either_side(pooling: str) -> None:
 
 
 def test_an_unknown_pooling_is_refused(make_backbone: MakeBackbone) -> None:
-    with pytest.raises(ValueError, match="pooling must be mean, first, last, mean_last or attention, got max"):
+    with pytest.raises(
+        ValueError, match="pooling must be mean, first, last, mean_last or attention, got max"
+    ):
         PooledRouter(make_backbone("gpt2"), Categorical(2), pooling="max")
 
 

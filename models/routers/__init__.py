@@ -1,8 +1,9 @@
 """p(z|x), the choice of strategy; one form a file."""
 
+from .mixture import MixturePrior
 from .pooled import PooledRouter
 from .prior import LearnedPrior, UniformPrior
 from .router import Router
 from .token import TokenRouter
 
-__all__ = ["LearnedPrior", "PooledRouter", "Router", "TokenRouter", "UniformPrior"]
+__all__ = ["LearnedPrior", "MixturePrior", "PooledRouter", "Router", "TokenRouter", "UniformPrior"]
