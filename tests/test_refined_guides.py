@@ -162,7 +162,7 @@ def test_members_learn_to_part(make_backbone: MakeBackbone, make_batch: MakeBatc
     router, batch = MixturePrior(make_backbone("gpt2"), Normal(1), 2), make_batch(make_backbone("gpt2"))
     z = torch.cat([torch.randn(200, 1) - 4, torch.randn(200, 1) + 4])
     optimizer = torch.optim.Adam(router.parameters(), 0.1)
-    for _ in range(150):
+    for _ in range(500):
         loss = -router(batch).log_prob(z[:, None]).mean()
         optimizer.zero_grad()
         loss.backward()
