@@ -1,0 +1,1 @@
+"""Probes of a latent space: what its coordinates and its geometry say of the texts."""
