@@ -17,13 +17,12 @@ from tqdm import tqdm
 from ...models.pretrained import write_atomic
 from ...tasks import read_rows
 from ..data import Data, FileData
-from ..dataset import Dataset
 from ..diagnosis import Diagnosis, Finding, Subject, diagnose, findings, headline, on_same_data, subject
 from ..diagnosis.diagnostics import DIAGNOSTICS
 from ..diagnosis.report import write_report
-from ..evaluation.meaning import nuisance_labels, strategy_labels
 from ..fit import METRICS
 from ..inference_data import POSTERIOR, Texts, merge, to_inference_data, write_inference_data
+from ..labels import labels_of
 from ..metrics import read_metrics
 from ..run_folder import CONFIG_FILE
 from .load import load_for_figures, load_program
@@ -130,33 +129,6 @@ def check_paraphrases(path: str, paraphrases: Mapping[str, str], prompts: Sequen
             f"paraphrases={path}: none of its {len(paraphrases)} prompts is a held-out prompt of the run, such as "
             f"{prompts[0]!r}; give the column prompt the prompts as they are there"
         )
-
-
-def labels_of(test: Dataset, data: Data, name: str | None) -> list[str]:
-    """A name for each datum: of a task its strategy where nothing is asked for, or its nuisance; or a column of a file.
-
-    Raises:
-        ValueError: a name that the data do not have.
-    """
-    if data.task is not None and name in (None, "strategy", "nuisance"):
-        if name == "nuisance":
-            places, names = nuisance_labels(data.task, test.responses), data.task.nuisances
-        else:
-            places, names = strategy_labels(data.task, test.prompts, test.responses), data.task.strategies
-        return [names[place] if place >= 0 else "none" for place in places]
-    if name is None:
-        return []
-    if not isinstance(data, FileData) or any(name not in row.columns for row in data.rows):
-        known = (
-            "strategy and nuisance"
-            if data.task is not None
-            else ", ".join(data.rows[0].columns)
-            if isinstance(data, FileData)
-            else "none"
-        )
-        raise ValueError(f"labels={name}: the data of the run have no such names; they have {known}")
-    of_prompt = {row.prompt + data.separator: row.columns[name] for row in reversed(data.rows)}
-    return [of_prompt.get(prompt, "none") for prompt in test.prompts]
 
 
 def load_beside(first: Subject, config: DictConfig, path: str) -> Subject:

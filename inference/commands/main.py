@@ -28,6 +28,7 @@ COMMANDS = {
     "diagnose": "what is wrong with a run, in words, numbers and pictures, and what to change",
     "prune": "the number of strategies of a run: unused ones dropped, those that are one merged",
     "position": "how early in the response the latent of a run can be read, and what it carries",
+    "probe": "what the latent space of a run says of the texts",
     "compare": "the runs in a folder side by side: stratagem compare DIR",
     "experiment": "a grid of fits and the table of their figures: stratagem experiment NAME",
 }

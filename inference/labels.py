@@ -1,0 +1,34 @@
+"""Names of the data: what is known of each from outside."""
+
+from __future__ import annotations
+
+from .data import Data, FileData
+from .dataset import Dataset
+from .evaluation.meaning import nuisance_labels, strategy_labels
+
+
+def labels_of(test: Dataset, data: Data, name: str | None) -> list[str]:
+    """A name for each datum: of a task its strategy where nothing is asked for, or its nuisance; or a column of a file.
+
+    Raises:
+        ValueError: a name that the data do not have.
+    """
+    if data.task is not None and name in (None, "strategy", "nuisance"):
+        if name == "nuisance":
+            places, names = nuisance_labels(data.task, test.responses), data.task.nuisances
+        else:
+            places, names = strategy_labels(data.task, test.prompts, test.responses), data.task.strategies
+        return [names[place] if place >= 0 else "none" for place in places]
+    if name is None:
+        return []
+    if not isinstance(data, FileData) or any(name not in row.columns for row in data.rows):
+        known = (
+            "strategy and nuisance"
+            if data.task is not None
+            else ", ".join(data.rows[0].columns)
+            if isinstance(data, FileData)
+            else "none"
+        )
+        raise ValueError(f"labels={name}: the data of the run have no such names; they have {known}")
+    of_prompt = {row.prompt + data.separator: row.columns[name] for row in reversed(data.rows)}
+    return [of_prompt.get(prompt, "none") for prompt in test.prompts]
