@@ -8,7 +8,7 @@ import pyro
 from pyro.distributions import TorchDistribution
 from torch import nn
 
-from ..models import Batch, LatentLM, Reader
+from ..models import Batch, LatentLM, Reader, VampPrior
 
 
 class ReadingGuide(nn.Module):
@@ -22,9 +22,11 @@ class ReadingGuide(nn.Module):
     def __init__(self, model: LatentLM, make: Callable[[int], Reader]) -> None:
         super().__init__()
         self.latents = dict(model.latents)
-        self.readers = nn.ModuleDict(
-            {name: make(latent.num_parameters) for name, latent in model.latents.items()}
-        )
+        readers = {name: make(latent.num_parameters) for name, latent in model.latents.items()}
+        self.readers = nn.ModuleDict(readers)
+        for name, router in model.routers.items():
+            if isinstance(router, VampPrior):
+                router.bind(readers[name])
 
     def posterior(self, batch: Batch) -> dict[str, TorchDistribution]:
         """``q(z|x,y)`` of each latent, of batch shape ``(B,)``."""

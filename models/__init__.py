@@ -37,7 +37,7 @@ from .memory import Memory, SoftTokens
 from .program import LatentProgram, base_law, is_latent_program
 from .prompt import EncodedPrompt, encode_prompt
 from .reader import BackboneReader, EncoderReader, Reader
-from .routers import LearnedPrior, MixturePrior, PooledRouter, Router, TokenRouter, UniformPrior
+from .routers import LearnedPrior, MixturePrior, PooledRouter, Router, TokenRouter, UniformPrior, VampPrior
 from .template import Tagged, Template
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "TextEncoder",
     "TokenRouter",
     "UniformPrior",
+    "VampPrior",
     "VonMisesFisher",
     "base_law",
     "calibrate",

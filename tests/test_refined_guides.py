@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
-from stratagem.guides import OriginGuide, RefinedGuide, SemiAmortisedGuide
+from stratagem.guides import AmortizedGuide, OriginGuide, RefinedGuide, SemiAmortisedGuide
 from stratagem.guides.refined import LARGEST
 from stratagem.models import (
     Backbone,
@@ -18,9 +19,10 @@ from stratagem.models import (
     LatentLM,
     MixturePrior,
     Normal,
+    VampPrior,
     VonMisesFisher,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 MakeBackbone = Callable[..., Backbone]
 MakeBatch = Callable[..., Batch]
@@ -171,8 +173,32 @@ def test_members_learn_to_part(make_backbone: MakeBackbone, make_batch: MakeBatc
     assert loss.item() == pytest.approx(right, abs=0.1)
 
 
+def test_a_vamp_prior_is_the_mean_of_the_guide_at_its_pseudo_inputs(
+    make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel, randomise: Randomise
+) -> None:
+    backbone = make_backbone("gpt2")
+    model = make_model(backbone, "prefix", {"z": Normal(2)}, partial(VampPrior, components=3))
+    batch = make_batch(backbone)
+    with pytest.raises(ValueError, match=r"router vamp: the guide has no head on the response"):
+        model.router(batch)
+    guide = AmortizedGuide(model, width=4)
+    randomise(guide, backbone=False)
+    router, reader = model.routers["z"], guide.readers["z"]
+    law = model.router(batch)["z"]
+    z = law.sample((5,))
+    each = torch.stack([Normal(2).law(reader.head(u)).log_prob(z) for u in router.inputs])
+    torch.testing.assert_close(law.log_prob(z), each.logsumexp(0) - math.log(3))
+    law.log_prob(z).sum().backward()
+    assert router.inputs.grad.abs().sum(1).min() > 0
+    assert reader.output.weight.grad.abs().max() > 0
+    names = [name for name, _ in nn.ModuleDict({"model": model, "guide": guide}).named_parameters()]
+    assert "model.routers.z.inputs" in names
+    assert not any("routers" in name and "head" in name for name in names), "the head stays the guide's"
+
+
 def test_mixtures_that_cannot_be_are_refused(make_backbone: MakeBackbone) -> None:
-    with pytest.raises(ValueError, match="components must be at least 2, got 1"):
-        MixturePrior(make_backbone("gpt2"), Normal(2), 1)
-    with pytest.raises(ValueError, match=r"latent Categorical has finitely many values.*use router=learned"):
-        MixturePrior(make_backbone("gpt2"), Categorical(2))
+    for make, name in ((MixturePrior, "mixture"), (VampPrior, "vamp")):
+        with pytest.raises(ValueError, match=rf"router {name}: components must be at least 2, got 1"):
+            make(make_backbone("gpt2"), Normal(2), 1)
+        with pytest.raises(ValueError, match=rf"router {name}: latent Categorical has finitely many values"):
+            make(make_backbone("gpt2"), Categorical(2))

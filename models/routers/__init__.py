@@ -5,5 +5,14 @@ from .pooled import PooledRouter
 from .prior import LearnedPrior, UniformPrior
 from .router import Router
 from .token import TokenRouter
+from .vamp import VampPrior
 
-__all__ = ["LearnedPrior", "MixturePrior", "PooledRouter", "Router", "TokenRouter", "UniformPrior"]
+__all__ = [
+    "LearnedPrior",
+    "MixturePrior",
+    "PooledRouter",
+    "Router",
+    "TokenRouter",
+    "UniformPrior",
+    "VampPrior",
+]

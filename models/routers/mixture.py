@@ -16,7 +16,7 @@ from .router import Router
 class MixturePrior(Router):
     """``p(z) = sum_c w_c law(parameters_c)``: C members of the latent's family, weights and parameters learned.
 
-    Of Gaussians, the prior of Dilokthanakul et al. [2016, section 3.1] without labels. Where a posterior needs a
+    Of Gaussians, the prior of Dilokthanakul et al. [2016, section 3.1]. Where a posterior needs a
     divergence from it in closed form there is none, and draws are used.
 
     Args:
