@@ -26,6 +26,8 @@ from stratagem.models import (
     calibrate,
     collate,
 )
+from stratagem.models.conditioning.cross_attention import _attend
+from stratagem.models.conditioning.low_rank import scaled
 from stratagem.models.language_model import LanguageModel, warper
 from stratagem.models.text import trim
 from torch import Tensor
@@ -218,9 +220,6 @@ def test_several_are_scaled_and_switched_together(make_backbone: MakeBackbone, m
 
 def test_formulas() -> None:
     """Each change of a row, by the formula of its docstring."""
-    from stratagem.models.conditioning.cross_attention import _attend
-    from stratagem.models.conditioning.lora_experts import scaled
-
     torch.manual_seed(0)
     h = torch.randn(1, 4, 5)
     down, up, g = torch.randn(5, 2), torch.randn(2, 6), torch.randn(1, 2)

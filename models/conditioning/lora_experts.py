@@ -12,7 +12,7 @@ from ..backbone import Backbone, Edit
 from ..latents import Latent
 from ..memory import Memory
 from .conditioning import Conditioning
-from .places import linear_maps_of, low_rank
+from .low_rank import linear_maps_of, low_rank, scaled
 
 
 class LoraExperts(Conditioning):
@@ -62,8 +62,3 @@ class LoraExperts(Conditioning):
                 for (layer, name), down, up in zip(self._places, self.down, self.up, strict=True)
             )
         )
-
-
-def scaled(down: Tensor, up: Tensor, inputs: Tensor, scale: Tensor) -> Tensor:
-    """``B (scale * A x)`` of inputs ``(rows, T, n)`` and scales ``(rows, R)``."""
-    return (inputs @ down.to(inputs.dtype) * scale[:, None]) @ up.to(inputs.dtype)

@@ -12,8 +12,7 @@ from ..backbone import Backbone, Edit
 from ..latents import Latent
 from ..memory import Memory
 from .linear import LinearConditioning
-from .lora_experts import scaled
-from .places import linear_maps_of, low_rank
+from .low_rank import linear_maps_of, low_rank, scaled
 
 
 class ModulatedLora(LinearConditioning):

@@ -11,8 +11,8 @@ from ..backbone import Backbone, Edit
 from ..latents import Latent
 from ..memory import Memory
 from .linear import LinearConditioning
-from .lora_experts import scaled
-from .places import Layers, layers_of, low_rank
+from .low_rank import low_rank, scaled
+from .places import Layers, layers_of
 
 
 class TensorProduct(LinearConditioning):
