@@ -29,13 +29,7 @@ class MixturePrior(Router):
 
     def __init__(self, backbone: Backbone, latent: Latent, components: int = 8, spread: float = 0.5) -> None:
         super().__init__(backbone, latent)
-        if components < 2:
-            raise ValueError(f"router mixture: components must be at least 2, got {components}")
-        if Capability.ENUMERABLE in latent.capabilities:
-            raise ValueError(
-                f"router mixture: latent {type(latent).__name__} has finitely many values, whose mixtures it has "
-                "already; use router=learned"
-            )
+        check_members(latent, components, "mixture")
         self.logits = nn.Parameter(torch.zeros(components))
         self.members = nn.Parameter(spread * torch.randn(components, latent.num_parameters))
 
@@ -47,3 +41,18 @@ class MixturePrior(Router):
     def forward(self, batch: Batch) -> TorchDistribution:
         rows = self.parameters_of(batch)
         return dist.MixtureSameFamily(dist.Categorical(logits=rows[..., 0]), self.latent.law(rows[..., 1:]))
+
+
+def check_members(latent: Latent, components: int, option: str) -> None:
+    """Refuse a mixture of fewer than two members, or of a family whose mixtures are members.
+
+    Raises:
+        ValueError: either.
+    """
+    if components < 2:
+        raise ValueError(f"router {option}: components must be at least 2, got {components}")
+    if Capability.ENUMERABLE in latent.capabilities:
+        raise ValueError(
+            f"router {option}: latent {type(latent).__name__} has finitely many values, whose mixtures it has "
+            "already; use router=learned"
+        )

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..backbone import Backbone
 from ..batch import Batch
-from ..latents import Capability, Latent
+from ..latents import Latent
 from ..reader import Reader
+from .mixture import check_members
 from .router import Router
 
 
@@ -30,13 +31,7 @@ class VampPrior(Router):
 
     def __init__(self, backbone: Backbone, latent: Latent, components: int = 16) -> None:
         super().__init__(backbone, latent)
-        if components < 2:
-            raise ValueError(f"router vamp: components must be at least 2, got {components}")
-        if Capability.ENUMERABLE in latent.capabilities:
-            raise ValueError(
-                f"router vamp: latent {type(latent).__name__} has finitely many values, whose mixtures it has "
-                "already; use router=learned"
-            )
+        check_members(latent, components, "vamp")
         self.components = components
         self._readers: list[Reader] = []
 
