@@ -197,6 +197,8 @@ def test_rivals_are_as_good_as_the_best_and_no_two_of_them_the_same() -> None:
         assert 1 <= len(cuts) <= most
         told = [apart(z, said, pairs) for z in cuts]
         assert min(told) >= 0.99 * max(told)
+        shares = [explained(z, found[-1](features), pairs, 3) for z in cuts]
+        assert min(shares) >= 0.99 * shares[0] == 0.99 * max(shares)
         for i, one in enumerate(cuts):
             assert all(adjusted_mutual_info_score(one, other) < SAME for other in cuts[:i])
 
@@ -229,8 +231,8 @@ def test_the_cut_with_the_right_names_wins_wherever_it_stands(
     mixed = torch.where(torch.arange(len(z)) // RESPONSES % 2 == 0, z, torch.tensor([1, 0, 2, 3])[z])
     state = torch.random.get_rng_state()
     for place, cuts in enumerate([[z, turned, mixed], [turned, z, mixed], [mixed, turned, z]]):
-        assert referee(bundled, data, cuts, 4, 60, 0) == place
-    assert referee(bundled, data, [turned], 4, 60, 0) == 0
+        assert referee(bundled, data, cuts, 4, 60, 2, 0) == place
+    assert referee(bundled, data, [turned], 4, 60, 2, 0) == 0
     assert torch.equal(state, torch.random.get_rng_state())
 
 
@@ -281,6 +283,7 @@ def test_the_same_seed_makes_the_same_partition_and_leaves_the_generator(
         ({"prompts": 1}, "prompts must be at least 2"),
         ({"rivals": 0}, "rivals must be at least 1"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"fits": 0}, "fits must be at least 1"),
         ({"dimensions": ()}, "dimensions must be at least 1, got 0"),
         ({"ridge": 0.0}, "ridge above 0"),
         ({"threshold": 1.0}, r"threshold in \[0, 1\)"),

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
 NEAR = 0.99
-"""Cuts that tell responses apart as well as this share of the best are held to be as good."""
+"""A figure of a cut from this share of the best one's on is held to be as good."""
 
 SAME = 0.9
 """Adjusted mutual information from which two cuts are one."""
@@ -109,8 +109,9 @@ def rival_cuts(
 ) -> list[Cut]:
     """The best cuts by K-means in any of the spaces, those that are not nearly the same as one before.
 
-    They tell responses to one prompt :func:`apart` as well as the best one does, nearly. The first is that of which the
-    parts explain most of the scatter within prompts, in the last of the spaces.
+    They tell responses to one prompt :func:`apart` as well as the best one does, nearly, and of these their parts
+    explain nearly as much of the scatter within prompts, :func:`explained` in the last of the spaces, as the first
+    one's, which explain most.
 
     Args:
         features: ``(N, size)``.
@@ -134,9 +135,11 @@ def rival_cuts(
             cut = Cut(space, torch.from_numpy(means.cluster_centers_).to(points))
             found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut, z))
     best = max(told for told, _, _, _ in found)
+    good = sorted((f for f in found if f[0] >= NEAR * best), key=lambda f: -f[1])
+    most = good[0][1]
     kept: list[tuple[Cut, Tensor]] = []
-    for told, _, cut, z in sorted(found, key=lambda f: -f[1]):
-        if told >= NEAR * best and all(adjusted_mutual_info_score(z, other) < SAME for _, other in kept):
+    for _, share, cut, z in good:
+        if share >= NEAR * most and all(adjusted_mutual_info_score(z, other) < SAME for _, other in kept):
             kept.append((cut, z))
     return [cut for cut, _ in kept[:rivals]]
 

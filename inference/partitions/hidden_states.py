@@ -43,6 +43,7 @@ class HiddenStates(Partition):
         restarts: of K-means in each space.
         rivals: cuts that are as good by themselves, of which the decoder chooses, :func:`~.referee.referee`.
         steps: of the fits that it chooses by.
+        fits: for each two cuts.
 
     Raises:
         ValueError: a setting out of range; fewer than two distinct prompts.
@@ -60,6 +61,7 @@ class HiddenStates(Partition):
         restarts: int = 12,
         rivals: int = 6,
         steps: int = 60,
+        fits: int = 3,
     ) -> None:
         for name, value, least in (
             ("prompts", prompts, 2),
@@ -69,6 +71,7 @@ class HiddenStates(Partition):
             ("restarts", restarts, 1),
             ("rivals", rivals, 1),
             ("steps", steps, 1),
+            ("fits", fits, 1),
         ):
             if value < least:
                 raise ValueError(f"partition hidden_states: {name} must be at least {least}, got {value}")
@@ -79,7 +82,8 @@ class HiddenStates(Partition):
             )
         self.prompts, self.responses, self.others, self.threshold = prompts, responses, others, threshold
         self.ridge, self.surface_penalty = ridge, surface_penalty
-        self.dimensions, self.restarts, self.rivals, self.steps = tuple(dimensions), restarts, rivals, steps
+        self.dimensions, self.restarts, self.rivals = tuple(dimensions), restarts, rivals
+        self.steps, self.fits = steps, fits
 
     def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:
         device = backbone.device
@@ -105,7 +109,7 @@ class HiddenStates(Partition):
         pairs = found.same_prompt
         cuts = rival_cuts(features, list(candidates), pairs, said, parts, self.restarts, self.rivals, seed)
         labels = [cut(features) for cut in cuts]
-        best = referee(backbone, found.data, labels, parts, self.steps, seed)
+        best = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
         cut = cuts[best]
         log.info(
             "partition: %s responses told apart: %.3f; cut %s of %s",

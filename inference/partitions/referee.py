@@ -22,13 +22,14 @@ ASKED = 400
 
 
 def referee(
-    backbone: Backbone, data: Dataset, cuts: Sequence[Tensor], parts: int, steps: int, seed: int
+    backbone: Backbone, data: Dataset, cuts: Sequence[Tensor], parts: int, steps: int, fits: int, seed: int
 ) -> int:
     """The place of the cut that every later one lost to.
 
     Two cuts that part the responses to each prompt in the same way may name the parts differently on some prompts; no
     figure of the parts tells which names are right. The decoder does: a prefix that was fitted to a strategy where the
-    cuts agree gives that strategy again on prompts where they do not, :func:`carried_over`.
+    cuts agree gives that strategy again on prompts where they do not, :func:`carried_over`. A short fit is a noisy
+    witness, several are asked and their mean decides.
 
     Args:
         backbone: the base.
@@ -36,11 +37,14 @@ def referee(
         cuts: parts of the data, ``(N,)`` each, the first one's names held against the next one's, and so on.
         parts: of each cut.
         steps: of a fit.
-        seed: of prefixes and batches; the global generators are left as they were.
+        fits: for each pair of cuts, from different first weights and batches.
+        seed: of these; the global generators are left as they were.
     """
     best = 0
     for other in range(1, len(cuts)):
-        if carried_over(backbone, data, cuts[best], cuts[other], parts, steps, seed) < 0:
+        seeds = range(seed * fits, (seed + 1) * fits)
+        gains = [carried_over(backbone, data, cuts[best], cuts[other], parts, steps, s) for s in seeds]
+        if sum(gains) < 0:
             best = other
     return best
 
