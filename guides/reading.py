@@ -24,7 +24,10 @@ class ReadingGuide(nn.Module):
         self.latents = dict(model.latents)
         readers = {name: make(latent.num_parameters) for name, latent in model.latents.items()}
         self.readers = nn.ModuleDict(readers)
-        for name, router in model.routers.items():
+        routers: dict[str, nn.Module] = dict(
+            getattr(model, "routers", {})
+        )  # a user's own program may have none
+        for name, router in routers.items():
             if isinstance(router, VampPrior):
                 router.bind(readers[name])
 
