@@ -17,6 +17,7 @@ from .conditioning import (
     TensorProduct,
 )
 from .generation import Generation, generate
+from .intervention import do
 from .language_model import LanguageModel, warper
 from .latent_lm import LatentLM
 from .latents import (
@@ -93,6 +94,7 @@ __all__ = [
     "base_law",
     "calibrate",
     "collate",
+    "do",
     "encode_prompt",
     "generate",
     "is_latent_program",
