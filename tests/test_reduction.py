@@ -199,6 +199,9 @@ class Bare(Conditioning):
     def memory(self, features: Tensor) -> Memory:  # noqa: ARG002
         return Memory()
 
+    def rescale(self, factor: Tensor) -> None:
+        """It adds nothing."""
+
 
 def test_what_cannot_be_told_apart_by_strategy_is_refused(
     make: Make, make_model: Callable[..., LatentLM]
