@@ -647,6 +647,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
     raise AssertionError("the process goes on after four interrupts")
 
 
+@pytest.mark.usefixtures("_on_a_terminal")
 def test_a_fit_in_the_middle_of_reading_can_be_stopped(tmp_path: Path) -> None:
     """Ctrl-C before there is anything to save: no traceback, status 130, and the folder can be used again."""
     words = ["fit", f"run={tmp_path / 'run'}", "device=cpu", "data.num_train=20000", "fit.progress=false"]

@@ -230,10 +230,24 @@ def test_the_cut_with_the_right_names_wins_wherever_it_stands(
     data, z, turned = named_by_kind
     mixed = torch.where(torch.arange(len(z)) // RESPONSES % 2 == 0, z, torch.tensor([1, 0, 2, 3])[z])
     state = torch.random.get_rng_state()
-    for place, cuts in enumerate([[z, turned, mixed], [turned, z, mixed], [mixed, turned, z]]):
-        assert referee(bundled, data, cuts, 4, 60, 2, 0) == place
-    assert referee(bundled, data, [turned], 4, 60, 2, 0) == 0
+    for place, cuts in enumerate([[z, turned, mixed], [turned, z], [mixed, turned, z]]):
+        assert referee(bundled, data, cuts, 4, 60, 1, 0) == place
+    assert referee(bundled, data, [turned], 4, 60, 1, 0) == 0
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_mean_of_several_fits_decides(bundled: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def gain(*args: Any) -> float:
+        asked.append(args[-1])
+        return {6: 1.0, 7: -3.0, 8: 1.0}[args[-1]]
+
+    monkeypatch.setattr("stratagem.inference.partitions.referee.carried_over", gain)
+    data, cut = Dataset([], [], [], bundled.pad_id), torch.zeros(0)
+    assert referee(bundled, data, [cut, cut], 2, 60, 3, 2) == 1
+    assert asked == [6, 7, 8]
+    assert referee(bundled, data, [cut, cut], 2, 60, 1, 6) == 0
 
 
 @pytest.mark.parametrize("task", [BaseConversion(), Expressions()], ids=lambda task: type(task).__name__)
