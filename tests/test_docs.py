@@ -174,7 +174,7 @@ def test_the_tour_of_the_readme_runs(desk: Path, capsys: pytest.CaptureFixture[s
     assert (desk / "runs/three/compare.png").is_file()
     capsys.readouterr()
     runpy.run_path(str(desk / "steer.py"))
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(capsys.readouterr().out.splitlines()) == 7
 
 
 def test_the_run_folder_is_as_told(desk: Path) -> None:
