@@ -1,4 +1,4 @@
-"""Where prompts and responses come from: a task with known strategies, a file of pairs, or the base itself."""
+"""Where prompts and responses come from: a task with known strategies, a file of pairs or texts, or the base itself."""
 
 from __future__ import annotations
 
@@ -123,20 +123,79 @@ class FileData(Data):
         self.samples_responses = response_column is None
         self.test_share, self.max_new_tokens, self.truncate = test_share, max_new_tokens, truncate
 
+    @property
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """Prompt and response of each row."""
+        return [(row.prompt + self.separator, row.response) for row in self.rows]
+
     def texts(self, split: Split, seed: int) -> Texts:
-        distinct = list(dict.fromkeys(row.prompt for row in self.rows))
-        if len(distinct) < 2:
+        prompts = [row.prompt for row in self.rows]
+        if len(set(prompts)) < 2:
             raise ValueError(
                 f"{self.path}: a fit needs at least 2 distinct prompts, one of them held out; got 1"
             )
-        held_out = min(len(distinct) - 1, max(1, round(self.test_share * len(distinct))))
-        test = set(random.Random(seed).sample(distinct, held_out))
+        kept = dict.fromkeys(_part(prompts, self.test_share, split, seed))
         if self.samples_responses:
-            kept = [p for p in distinct if (p in test) == (split == "test")]
             prompts = [p + self.separator for p in kept for _ in range(self.samples)]
             return Texts(prompts, [None] * len(prompts))
-        rows = [row for row in self.rows if (row.prompt in test) == (split == "test")]
+        rows = [row for row in self.rows if row.prompt in kept]
         return Texts([row.prompt + self.separator for row in rows], [row.response for row in rows])
+
+
+class TextData(Data):
+    """Texts without a prompt: x is empty, the LM's begin token alone.
+
+    Args:
+        path: a file of texts, JSONL, CSV, TSV or TXT with a text a line; None to sample them from the base.
+        column: of the texts.
+        test_share: of the file's distinct texts, held out, between 0 and 1.
+        num_train: texts to fit on, where they are sampled.
+        num_test: held-out texts, where they are sampled.
+        max_new_tokens: of a sampled text.
+        truncate: cut what is too long instead of refusing it.
+
+    Raises:
+        ValueError: a setting out of range, or a file that cannot be read as told or has fewer than two texts.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        column: str = "text",
+        test_share: float = 0.1,
+        num_train: int = 2000,
+        num_test: int = 300,
+        max_new_tokens: int = 40,
+        truncate: bool = False,
+    ) -> None:
+        check_positive(num_train=num_train, num_test=num_test, max_new_tokens=max_new_tokens)
+        if not 0 < test_share < 1:
+            raise ValueError(f"data.test_share must be between 0 and 1, got {test_share}")
+        self.rows = read_rows(path, column, None, "data.column") if path is not None else []
+        self.path, self.test_share, self.truncate = path, test_share, truncate
+        self.num, self.max_new_tokens = {"train": num_train, "test": num_test}, max_new_tokens
+        if path is not None and len({row.prompt for row in self.rows}) < 2:
+            raise ValueError(f"{path}: a fit needs at least 2 distinct texts, one of them held out; got 1")
+
+    @property
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """No prompt and the text of each row."""
+        return [("", row.prompt) for row in self.rows]
+
+    def texts(self, split: Split, seed: int) -> Texts:
+        if self.path is None:
+            number = self.num[split]
+            return Texts([""] * number, [None] * number)
+        kept = _part([row.prompt for row in self.rows], self.test_share, split, seed)
+        return Texts([""] * len(kept), list(kept))
+
+
+def _part(texts: list[str], share: float, split: Split, seed: int) -> list[str]:
+    """The texts of a split, a share of the distinct ones being held out."""
+    distinct = list(dict.fromkeys(texts))
+    held_out = min(len(distinct) - 1, max(1, round(share * len(distinct))))
+    test = set(random.Random(seed).sample(distinct, held_out))
+    return [text for text in texts if (text in test) == (split == "test")]
 
 
 def check_positive(**settings: int) -> None:

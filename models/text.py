@@ -11,15 +11,23 @@ from .batch import Example
 def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Example:
     """Token ids of a prompt, with the special tokens its tokenizer begins a text with, and of a response with EOS.
 
+    The prompt ``""`` is the begin token alone: a response to it is a text from its beginning on.
+
     Raises:
-        ValueError: a prompt or a response without any token.
+        ValueError: a blank prompt, or ``""`` where the tokenizer has no begin token; a response without any token.
     """
     tokenizer = backbone.tokenizer
-    ids = tuple(tokenizer(prompt, verbose=False)["input_ids"])
-    if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
+    ids = tuple(tokenizer(prompt, verbose=False)["input_ids"]) if prompt else (backbone.bos_id,)
+    if prompt and ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
         ids = ids[:-1]
-    if not prompt.strip() or not ids:
-        raise ValueError("empty prompt: expected at least one token of text to condition on")
+    if backbone.bos_id == -1 and not prompt:
+        raise ValueError(
+            "empty prompt: the tokenizer has no begin token that a text could start from; give a prompt"
+        )
+    if (prompt and not prompt.strip()) or not ids:
+        raise ValueError(
+            'empty prompt: expected at least one token of text to condition on, or "" for a text from its beginning'
+        )
     if response is None:
         return Example(ids)
     if not response.strip():

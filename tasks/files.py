@@ -35,7 +35,10 @@ class Row:
 
 
 def read_rows(
-    path: str | Path, prompt_column: str = "prompt", response_column: str | None = "response"
+    path: str | Path,
+    prompt_column: str = "prompt",
+    response_column: str | None = "response",
+    key: str = "data.prompt_column",
 ) -> list[Row]:
     """The rows of a file in UTF-8, in order; a BOM and blank lines are passed over.
 
@@ -45,6 +48,7 @@ def read_rows(
         prompt_column: where the prompts stand.
         response_column: where the responses stand; None for prompts alone. A ``.txt`` has none, whatever is
             asked for.
+        key: the setting that names the column of the prompts, for messages.
 
     Raises:
         ValueError: a file that cannot be read as such, with its line.
@@ -60,7 +64,8 @@ def read_rows(
     else:
         records = _csv_records(path, text, _DELIMITERS[suffix])
     rows = [
-        _row(f"{path}, line {line}", columns, prompt_column, response_column) for line, columns in records
+        _row(f"{path}, line {line}", columns, prompt_column, response_column, key)
+        for line, columns in records
     ]
     if not rows:
         raise ValueError(f"{path}: the file has no rows; expected at least one prompt")
@@ -173,8 +178,10 @@ def _csv_records(path: Path, text: str, delimiter: str) -> _Numbered:
             yield line, dict(zip(header, fields, strict=True))
 
 
-def _row(where: str, columns: dict[str, str], prompt_column: str, response_column: str | None) -> Row:
-    prompt = _cell(where, columns, prompt_column, "data.prompt_column")
+def _row(
+    where: str, columns: dict[str, str], prompt_column: str, response_column: str | None, key: str
+) -> Row:
+    prompt = _cell(where, columns, prompt_column, key)
     if not prompt.strip():
         raise ValueError(f"{where}: the prompt (column {prompt_column}) is blank; fill it in or drop the row")
     if response_column is None:

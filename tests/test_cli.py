@@ -269,6 +269,29 @@ def test_inferring_a_continuous_latent(command: Command, continuous: Path, pairs
     assert "posterior_0" not in found[0]
 
 
+def test_texts_without_a_prompt_from_fit_to_probe(command: Command, base: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"{i % 10} {i // 10} ; 4 5\n" for i in range(40)))
+    folder = tmp_path / "texts"
+    more = [
+        "data=text",
+        f"path={texts}",
+        "inference=elbo_pathwise",
+        "latent@latents.z=normal",
+        "latents.z.D=2",
+    ]
+    words = [word for word in tiny_fit(base, folder) if not word.startswith(("data.num", "data.resp"))]
+    assert command(*words, *more).status == 0
+    said = command("generate", f"run={folder}", "prompt=", "n=2", "max_new_tokens=4")
+    assert (said.status, len(said.lines)) == (0, 2), said.out
+    said = command("infer", f"run={folder}", "data=text", f"path={texts}")
+    out = texts.with_suffix(".inferred.csv")
+    assert said.lines == [f"wrote 40 rows to {out}"]
+    assert len({row.columns["q_z_mean_0"] for row in read_rows(out, "text", None)}) > 30
+    said = command("probe", f"run={folder}", "probe=neighbours", "probe.number=2")
+    assert said.status == 0, said.out
+
+
 def test_a_base_is_trained_and_then_fitted(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     sizes = ["size.hidden=16", "size.layers=1", "size.heads=2", "context=48", "rows=2", "test_size=4"]

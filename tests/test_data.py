@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from stratagem.inference.data import Data, FileData, TaskData
+from stratagem.inference.data import Data, FileData, TaskData, TextData
 from stratagem.inference.dataset import make_dataset, sample_base, truncate
 from stratagem.models import Backbone, Example, LanguageModel, encode_prompt
 from stratagem.models.backbone import BASE
@@ -84,6 +84,60 @@ def test_the_separator_ends_each_prompt(tmp_path: Path) -> None:
     path = write_pairs(tmp_path / "p.csv", ["a", "b", "c"], ["d", "e", "f"])
     texts = FileData(path, separator=" f").texts("train", 0)
     assert all(prompt.endswith(" f") and len(prompt) == 3 for prompt in texts.prompts)
+
+
+def test_texts_without_a_prompt_begin_with_the_begin_token(backbone: Backbone, tmp_path: Path) -> None:
+    texts = tiny_prompts(10)
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join([*texts, texts[0]]))
+    data = TextData(path, test_share=0.2)
+    parts = {split: make_dataset(backbone, data, split, 0, tmp_path / "cache") for split in SPLITS}
+    assert sorted(text for part in parts.values() for text in part.responses) == sorted([*texts, texts[0]])
+    assert len(parts["test"].responses) == 2 or texts[0] in parts["test"].responses
+    assert not set(parts["test"].responses) & set(parts["train"].responses)
+    example = parts["train"].examples[0]
+    assert example.prompt == (backbone.bos_id,)
+    assert example.response == encode(backbone, "a", parts["train"].responses[0]).response
+    assert data.pairs == [("", text) for text in [*texts, texts[0]]]
+
+
+def test_texts_without_a_file_are_drawn_from_the_base(backbone: Backbone, tmp_path: Path) -> None:
+    data = TextData(num_train=400, num_test=5, max_new_tokens=1)
+    train, test = (make_dataset(backbone, data, split, 0, tmp_path / "cache") for split in SPLITS)
+    assert (len(train), len(test), data.pairs) == (400, 5, [])
+    start = torch.tensor([[backbone.bos_id]])
+    law = LanguageModel(backbone, encode_prompt(backbone, BASE, start, start >= 0), max_length=1)
+    first = torch.tensor([example.response[0] for example in train.examples])
+    for token, count in zip(*first.unique(return_counts=True), strict=True):
+        p = float(law.log_prob(token.view(1, 1)).exp())
+        assert abs(float(count) / 400 - p) < 5 * (p * (1 - p) / 400) ** 0.5
+
+
+def test_a_tokenizer_without_a_begin_token_has_no_texts_without_a_prompt() -> None:
+    backbone = tiny_backbone()
+    backbone.tokenizer.bos_token = None
+    with pytest.raises(ValueError, match=r"empty prompt: the tokenizer has no begin token .*; give a prompt"):
+        encode(backbone, "", "a")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"test_share": 1.0}, r"data\.test_share must be between 0 and 1, got 1\.0"),
+        ({"num_train": 0}, r"data\.num_train must be at least 1, got 0"),
+        ({"column": "sentence"}, r"no column sentence; .* Set data\.column to one"),
+        ({"path": "one"}, r"a fit needs at least 2 distinct texts, one of them held out; got 1"),
+    ],
+)
+def test_settings_of_texts_out_of_range_are_named(
+    settings: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    one = tmp_path / "one.txt"
+    one.write_text("a b\na b\n")
+    path = tmp_path / "texts.csv"
+    path.write_text("text,id\na,0\nb,1\n")
+    with pytest.raises(ValueError, match=named):
+        TextData(**({"path": path} | settings | ({"path": one} if "path" in settings else {})))
 
 
 def test_a_task_gives_prompts_of_its_own_splits() -> None:

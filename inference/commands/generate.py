@@ -11,7 +11,7 @@ from .load import load_program
 
 def run(config: DictConfig) -> None:
     """Print the responses, each with its z and the router's probability of it."""
-    if not config.prompt:
+    if config.prompt is None:
         raise ValueError('no prompt given; pass prompt="..."')
     model, _ = load_program(config)
     torch.manual_seed(config.seed)

@@ -17,7 +17,7 @@ from ...models.generation import in_order
 from ...models.text import check_length, encode, shorten
 from ...tasks import write_rows
 from ..build import node
-from ..data import FileData
+from ..data import FileData, TextData
 from ..dataset import Dataset, truncate
 from ..evaluation import Posteriors, posteriors
 from ..evaluation.posteriors import PARTICLES
@@ -27,23 +27,23 @@ from .load import load_program
 def run(config: DictConfig) -> None:
     """Write a file with the input's columns, ``p(z|x)``, ``q(z|x,y)`` and the exact ``p(z|x,y)`` beside them."""
     data = instantiate(node(config, "data"))
-    if not isinstance(data, FileData) or any(row.response is None for row in data.rows):
-        raise ValueError("infer reads responses from a file; pass data=pairs path=FILE")
+    if not isinstance(data, FileData | TextData) or not data.pairs or any(y is None for _, y in data.pairs):
+        raise ValueError(
+            "infer reads responses from a file; pass data=pairs path=FILE, or data=text path=FILE"
+        )
     model, guide = load_program(config)
-    rows = data.rows
     examples = []
-    for line, row in enumerate(rows, 1):
-        example = encode(model.backbone, row.prompt + data.separator, row.response)
+    for line, (prompt, response) in enumerate(data.pairs, 1):
+        example = encode(model.backbone, prompt, response)
         if data.truncate:
             example = truncate(model.backbone, example, 0)
         try:
             check_length(model.backbone, example)
         except ValueError as error:
-            raise ValueError(f"{data.path}: row {line}, prompt {shorten(row.prompt)!r}: {error}") from None
+            raise ValueError(f"{data.path}: row {line}, prompt {shorten(prompt)!r}: {error}") from None
         examples.append(example)
-    dataset = Dataset(
-        examples, [r.prompt for r in rows], [r.response or "" for r in rows], model.backbone.pad_id
-    )
+    prompts, responses = [x for x, _ in data.pairs], [y or "" for _, y in data.pairs]
+    dataset = Dataset(examples, prompts, responses, model.backbone.pad_id)
     torch.manual_seed(0)
     seen = posteriors(model, guide, dataset, config.batch_size)
     found = (
@@ -51,11 +51,12 @@ def run(config: DictConfig) -> None:
         | _moments(model, seen, dataset, config.batch_size)
         | _likelihoods(seen)
     )
-    out = (
-        Path(config.out) if config.out else Path(data.path).with_suffix(f".inferred{Path(data.path).suffix}")
-    )
-    write_rows(out, [row.columns | {k: v[i] for k, v in found.items()} for i, row in enumerate(rows)])
-    print(f"wrote {len(rows)} rows to {out}")
+    assert data.path is not None
+    path = Path(data.path)
+    suffix = ".csv" if path.suffix.lower() == ".txt" else path.suffix
+    out = Path(config.out) if config.out else path.with_suffix(f".inferred{suffix}")
+    write_rows(out, [row.columns | {k: v[i] for k, v in found.items()} for i, row in enumerate(data.rows)])
+    print(f"wrote {len(data.rows)} rows to {out}")
 
 
 def _columns(model: LatentProgram, seen: Posteriors, data: Dataset) -> dict[str, list[Any]]:

@@ -78,11 +78,14 @@ def evaluate(
 
 
 def on_base(model: LatentProgram, test: Dataset, data: Data, seed: int, cache: Path, limit: int) -> Dataset:
-    """The distinct held-out prompts, at most ``limit``, each with one response from the base."""
+    """The distinct held-out prompts, at most ``limit``, each with one response from the base.
+
+    Where all have one prompt, as texts without a prompt have, there is a response for each of the data.
+    """
     first: dict[tuple[int, ...], int] = {}
     for i, example in enumerate(test.examples):
         first.setdefault(example.prompt, i)
-    index = list(first.values())[:limit]
+    index = [*(first.values() if len(first) > 1 else range(len(test)))][:limit]
     prompts = [Example(test.examples[i].prompt) for i in index]
     path = cache / f"evaluation-{seed}-{len(prompts)}-{data.max_new_tokens}.jsonl"
     ids = sample_base(model.backbone, prompts, data.max_new_tokens, seed + 1, path)
