@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import sys
@@ -81,7 +82,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(build, "build_backbone", make)
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text('{"prompt": "a b", "response": "c"}\n{"prompt": "b", "response": "d a"}\n')
+    rows = [{"prompt": "a b", "response": "c", "text": "a"}, {"prompt": "b", "response": "d a", "text": "b"}]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [f"path={pairs}"]
 
 
