@@ -16,6 +16,7 @@ from .conditioning import (
     SlotTokens,
     TensorProduct,
 )
+from .export import export_adapter
 from .generation import Generation, generate
 from .intervention import do
 from .language_model import LanguageModel, warper
@@ -96,6 +97,7 @@ __all__ = [
     "collate",
     "do",
     "encode_prompt",
+    "export_adapter",
     "generate",
     "is_latent_program",
     "load_backbone",

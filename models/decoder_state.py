@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .backbone import Backbone, SharedCache, Span, soft_span
+from .backbone import Backbone, KeyValues, SharedCache, Span, soft_span
 from .memory import Memory
 from .prompt import EncodedPrompt
 
@@ -57,6 +57,15 @@ class DecoderState:
         slot = soft_span(self.prompt.start.order - 0.5, self.prompt.start.position, self._tokens.bias)
         hidden = self._advance(torch.cat([rows, embeddings], 1), Span.cat([slot, span]))
         return hidden[:, rows.shape[1] :]
+
+    def context(self) -> KeyValues:
+        """What the prompt's last token sees before it: memory, prompt and soft tokens, once they have been read."""
+        read = self.start(self.prompt.last.new_zeros(self.batch_shape.numel(), 0))
+        seen, last = self._cache.key_values(), read.shape[1]
+        return KeyValues(
+            tuple(key[..., :-last, :] for key in seen.keys),
+            tuple(value[..., :-last, :] for value in seen.values),
+        )
 
     def step(self, token: Tensor, place: int) -> Tensor:
         """Read one more token ``(rows,)``, the response's ``place``-th; hidden states ``(rows, hidden_size)``."""

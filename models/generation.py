@@ -74,7 +74,7 @@ def generate(
     batch = (
         collate(examples, model.backbone.pad_id).to(model.backbone.device).without_response(max_new_tokens)
     )
-    values = _values(model.latents if z != "all" else in_order(model, batch), z)
+    values = values_of(model.latents if z != "all" else in_order(model, batch), z)
     given = {
         name: v.to(model.backbone.device).repeat_interleave(n, 0) for name, v in (values or {}).items()
     }  # (V n, 1, *event)
@@ -120,7 +120,7 @@ class _Warped(Messenger):
             msg["fn"] = msg["fn"].warped(self.warp)
 
 
-def _values(latents: Mapping[str, Latent], z: Any) -> dict[str, Tensor] | None:
+def values_of(latents: Mapping[str, Latent], z: Any) -> dict[str, Tensor] | None:
     """Values by name, each ``(V, 1, *event)``; None to draw them."""
     if z is None:
         return None

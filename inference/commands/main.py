@@ -29,6 +29,7 @@ COMMANDS = {
     "prune": "the number of strategies of a run: unused ones dropped, those that are one merged",
     "position": "how early in the response the latent of a run can be read, and what it carries",
     "probe": "what the latent space of a run says of the texts",
+    "export": "a strategy of a run as an adapter that plain PEFT loads",
     "compare": "the runs in a folder side by side: stratagem compare DIR",
     "experiment": "a grid of fits and the table of their figures: stratagem experiment NAME",
 }

@@ -2,9 +2,10 @@
 
 from .backbone import BASE, ROLES, Backbone
 from .cache import KeyValues, SharedCache
-from .edit import Edit
+from .edit import Edit, LowRank
 from .encoder import TextEncoder
 from .loading import base_path, load_backbone
+from .plain_adapter import logits_of, moved, plain_base, read_adapter, write_lora, write_prefix
 from .roles import Frozen, Full, Lora, Role
 from .scratch import new_backbone
 from .segment import Span, soft_span
@@ -18,12 +19,19 @@ __all__ = [
     "Full",
     "KeyValues",
     "Lora",
+    "LowRank",
     "Role",
     "SharedCache",
     "Span",
     "TextEncoder",
     "base_path",
     "load_backbone",
+    "logits_of",
+    "moved",
     "new_backbone",
+    "plain_base",
+    "read_adapter",
     "soft_span",
+    "write_lora",
+    "write_prefix",
 ]

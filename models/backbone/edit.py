@@ -14,6 +14,22 @@ Change = Callable[..., Tensor]
 """``(inputs (rows, T, n), *numbers (rows, m))`` to what is added, ``(rows, T, n')``."""
 
 
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """``B (s * A x)`` of inputs x and scales s.
+
+    Attributes:
+        down: A, ``(n, R)``.
+        up: B, ``(R, n')``.
+    """
+
+    down: Tensor
+    up: Tensor
+
+    def __call__(self, inputs: Tensor, scale: Tensor) -> Tensor:
+        return (inputs @ self.down.to(inputs.dtype) * scale[:, None]) @ self.up.to(inputs.dtype)
+
+
 @dataclass(frozen=True)
 class Edit:
     """What is added to the hidden states that enter a layer, or to the output of a linear map in it.

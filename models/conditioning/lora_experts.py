@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone import Backbone, Edit
+from ..backbone import Backbone, Edit, LowRank
 from ..latents import Latent
 from ..memory import Memory
 from .conditioning import Conditioning
-from .low_rank import linear_maps_of, low_rank, scaled
+from .low_rank import linear_maps_of, low_rank
 
 
 class LoraExperts(Conditioning):
@@ -58,7 +57,7 @@ class LoraExperts(Conditioning):
         scale = self.strength * features.to(self.down[0].dtype).repeat_interleave(self.rank, -1)
         return Memory(
             edits=tuple(
-                Edit(layer, name, partial(scaled, down, up), (scale,))
+                Edit(layer, name, LowRank(down, up), (scale,))
                 for (layer, name), down, up in zip(self._places, self.down, self.up, strict=True)
             )
         )

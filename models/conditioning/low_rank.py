@@ -45,8 +45,3 @@ def low_rank(
         for inputs, outputs, spread in maps
     ]
     return down, up
-
-
-def scaled(down: Tensor, up: Tensor, inputs: Tensor, scale: Tensor) -> Tensor:
-    """``B (scale * A x)`` of inputs ``(rows, T, n)`` and scales ``(rows, R)``."""
-    return (inputs @ down.to(inputs.dtype) * scale[:, None]) @ up.to(inputs.dtype)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone import Backbone, Edit
+from ..backbone import Backbone, Edit, LowRank
 from ..latents import Latent
 from ..memory import Memory
 from .linear import LinearConditioning
-from .low_rank import linear_maps_of, low_rank, scaled
+from .low_rank import linear_maps_of, low_rank
 
 
 class ModulatedLora(LinearConditioning):
@@ -51,7 +50,7 @@ class ModulatedLora(LinearConditioning):
         scales = (self.strength * flat).unflatten(-1, (len(self._places), -1)).unbind(-2)
         return Memory(
             edits=tuple(
-                Edit(layer, name, partial(scaled, down, up), (scale,))
+                Edit(layer, name, LowRank(down, up), (scale,))
                 for (layer, name), down, up, scale in zip(
                     self._places, self.down, self.up, scales, strict=True
                 )

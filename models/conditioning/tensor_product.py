@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-from ..backbone import Backbone, Edit
+from ..backbone import Backbone, Edit, LowRank
 from ..latents import Latent
 from ..memory import Memory
 from .linear import LinearConditioning
-from .low_rank import low_rank, scaled
+from .low_rank import low_rank
 from .places import Layers, layers_of
 
 
@@ -52,7 +50,7 @@ class TensorProduct(LinearConditioning):
         factors = (self.strength * flat).unflatten(-1, (len(self._places), -1)).unbind(-2)
         return Memory(
             edits=tuple(
-                Edit(layer, "", partial(scaled, down, up), (factor,))
+                Edit(layer, "", LowRank(down, up), (factor,))
                 for layer, down, up, factor in zip(self._places, self.down, self.up, factors, strict=True)
             )
         )
