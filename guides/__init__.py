@@ -1,6 +1,7 @@
 """The Pyro guides: q(z|x,y)."""
 
 from .amortized import AmortizedGuide
+from .autoregressive import AutoregressiveGuide
 from .encoder import EncoderGuide
 from .exact import ExactGuide
 from .flow import FlowGuide
@@ -11,6 +12,7 @@ from .semi_amortised import SemiAmortisedGuide
 
 __all__ = [
     "AmortizedGuide",
+    "AutoregressiveGuide",
     "EncoderGuide",
     "ExactGuide",
     "FlowGuide",

@@ -3,6 +3,8 @@
 from .backbone import Backbone, Frozen, Full, Lora, TextEncoder, load_backbone
 from .batch import Batch, Example, collate
 from .calibration import calibrate
+from .carry import Carry
+from .chain import Chain, LayeredLM, SegmentedLM
 from .conditioning import (
     Conditioning,
     CrossAttention,
@@ -48,7 +50,9 @@ __all__ = [
     "Batch",
     "BinaryCode",
     "Capability",
+    "Carry",
     "Categorical",
+    "Chain",
     "Conditioning",
     "CrossAttention",
     "Dirichlet",
@@ -65,6 +69,7 @@ __all__ = [
     "Latent",
     "LatentLM",
     "LatentProgram",
+    "LayeredLM",
     "LearnedPrior",
     "LinearConditioning",
     "LogisticNormal",
@@ -81,6 +86,7 @@ __all__ = [
     "RelaxedCategorical",
     "Residual",
     "Router",
+    "SegmentedLM",
     "Several",
     "SlotTokens",
     "SoftTokens",

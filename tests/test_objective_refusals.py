@@ -42,6 +42,7 @@ from stratagem.models import Categorical
         (lambda: AutoGen(-1), "AutoGen: m must be"),
         (lambda: Capacity(-1.0), "Capacity: gamma must be"),
         (lambda: Capacity(1.0, -0.5), "Capacity: capacity must be .* got -0.5"),
+        (lambda: Capacity(1.0, {"z": -0.5}), "Capacity: capacity must be .* got -0.5"),
         (lambda: FreeBits(-1.0), "FreeBits: bits must be"),
         (lambda: FreeBitsPerDimension(math.inf), "FreeBitsPerDimension: bits must be"),
         (lambda: KLThreshold(-1.0), "KLThreshold: nats must be"),

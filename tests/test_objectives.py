@@ -227,6 +227,19 @@ def test_beta_and_capacity_follow_their_schedules(toy: Toy, share: float) -> Non
         torch.testing.assert_close(loss.bound, expected.detach(), rtol=0, atol=1e-10)
 
 
+def test_each_latent_is_held_at_its_own_capacity(toy: Toy) -> None:
+    t, names = toy.tables(), list(toy.model.latents)
+    targets = [0.3 + place for place in range(len(names))]
+    objective = Capacity(3.0, dict(zip(names, targets, strict=True)))
+    loss = Inference(objective, Enumerate(), Exact())(toy.model, toy.guide, toy.batch)
+    away = (site_kl(t) - torch.tensor(targets, dtype=torch.float64)[:, None]).abs().sum(0)
+    torch.testing.assert_close(loss.bound, (reconstruction(t) - 3 * away).detach(), rtol=0, atol=1e-10)
+    with pytest.raises(
+        ValueError, match=rf"capacities of the latents {', '.join(names)}, got w; give one for each"
+    ):
+        Inference(Capacity(3.0, {"w": 1.0}), Enumerate(), Exact())(toy.model, toy.guide, toy.batch)
+
+
 def check_em(toy: Toy, objective: EM) -> None:
     """The law of the M-steps after the first: the responsibilities stay those of the model at the first."""
     inference = Inference(objective, Enumerate(), Exact())

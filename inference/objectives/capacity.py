@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -19,26 +20,51 @@ class Capacity(Objective):
     where enumerated. Where sampled the KL is a mean over S draws, and the penalty biased upward at the rate
     1/sqrt(S) where the KL is at its target, and vanishingly away from it.
 
+    With a capacity for each latent, each KL is held at its own: ``sum_i gamma |KL_i - C_i|``, ``KL_i`` given the
+    latents before i [JointVAE, Dupont 2018, equation 7].
+
     Args:
         gamma: what a nat away from the target costs, at least 0.
-        capacity: C, a number or a schedule over the fit, at least 0.
+        capacity: C, a number or a schedule over the fit, at least 0; or one for each latent by its name.
 
     Raises:
-        ValueError: a gamma or a capacity that is negative or not finite.
+        ValueError: a gamma or a capacity that is negative or not finite; in :meth:`bound`, capacities of other latents
+            than there are.
     """
 
     expectations: ClassVar = (Enumerate, Sample)
 
-    def __init__(self, gamma: float = 10.0, capacity: float | Schedule = 1.0) -> None:
-        self.gamma, self.capacity = gamma, capacity if isinstance(capacity, Schedule) else Constant(capacity)
-        for name, number in (
-            ("gamma", gamma),
-            ("capacity", self.capacity.at(0.0)),
-            ("capacity", self.capacity.at(1.0)),
-        ):
+    def __init__(
+        self, gamma: float = 10.0, capacity: float | Schedule | Mapping[str, float | Schedule] = 1.0
+    ) -> None:
+        self.gamma = gamma
+        self.capacity: Schedule | dict[str, Schedule] = (
+            {name: _schedule(c) for name, c in capacity.items()}
+            if isinstance(capacity, Mapping)
+            else _schedule(capacity)
+        )
+        every = self.capacity.values() if isinstance(self.capacity, dict) else [self.capacity]
+        ends = [("capacity", schedule.at(share)) for schedule in every for share in (0.0, 1.0)]
+        for name, number in (("gamma", gamma), *ends):
             if not 0 <= number < float("inf"):
                 raise ValueError(f"objective Capacity: {name} must be finite and not negative, got {number}")
 
     def bound(self, log: LogQuantities) -> Tensor:
-        kl = log.expect_q(log.log_q - log.log_prior)
-        return log.expect_q(log.log_lik) - self.gamma * (kl - self.capacity.at(log.run.share)).abs()
+        share, fit = log.run.share, log.expect_q(log.log_lik)
+        if isinstance(self.capacity, Schedule):
+            return (
+                fit - self.gamma * (log.expect_q(log.log_q - log.log_prior) - self.capacity.at(share)).abs()
+            )
+        if set(self.capacity) != set(log.sites):
+            raise ValueError(
+                f"objective Capacity: expected capacities of the latents {', '.join(log.sites)}, got "
+                f"{', '.join(self.capacity)}; give one for each, or one number for all together"
+            )
+        for name, site in log.sites.items():
+            kl = log.expect_q(site.log_q - site.log_prior)
+            fit = fit - self.gamma * (kl - self.capacity[name].at(share)).abs()
+        return fit
+
+
+def _schedule(capacity: float | Schedule) -> Schedule:
+    return capacity if isinstance(capacity, Schedule) else Constant(capacity)
