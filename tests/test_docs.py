@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
 from stratagem.guides import AmortizedGuide
+from stratagem.inference.build import node
 from stratagem.inference.commands import main
 from stratagem.inference.commands.main import BARE
 from stratagem.inference.data import TaskData
@@ -66,6 +69,8 @@ def commands(path: Path) -> list[list[str]]:
                 found.append(words[1:])
     return found
 
+
+CELLS = sorted(path.parent for path in (ROOT / "benchmarks" / "cells").rglob("cell.json"))
 
 COMMANDS = [(path, words) for path in DOCUMENTS for words in commands(path)]
 
@@ -126,8 +131,12 @@ def test_every_command_composes(path: Path, words: list[str], tmp_path: Path) ->
         word.split(",")[0] if "--multirun" in rest else word for word in rest if not word.startswith("--")
     ]
     overrides += [f"hydra.searchpath=[file://{tmp_path / folder}]" for folder in folders]
+    assert composed(command, overrides)
+
+
+def composed(command: str, overrides: list[str]) -> DictConfig:
     with initialize_config_module("stratagem.configs", version_base="1.3"):
-        assert compose(command, overrides)
+        return compose(command, overrides)
 
 
 def write(path: Path, content: str) -> None:
@@ -225,6 +234,22 @@ def test_the_readme_marks_what_ci_runs() -> None:
     marked = {block["name"]: block["body"] for block in blocks(ROOT / "README.md") if block["key"] == "ci"}
     assert sorted(marked) == ["main job", "tests"]
     assert all(body.count("\n") == 1 for body in marked.values())
+
+
+def test_the_tables_of_experiments_are_those_of_their_cells() -> None:
+    """``python docs/cells.py`` writes them anew."""
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    assert page == runpy.run_path(str(ROOT / "docs" / "cells.py"))["renewed"](page)
+
+
+@pytest.mark.parametrize("folder", CELLS, ids=[str(f.relative_to(ROOT / "benchmarks/cells")) for f in CELLS])
+def test_the_cells_are_of_the_present_configuration(folder: Path) -> None:
+    ((command, *settings),) = json.loads((folder / "cell.json").read_text())["commands"]
+    now = composed(command, [*settings, f"seed={folder.name.removeprefix('seed')}", "run=one"])
+    then = OmegaConf.load(folder / "config.yaml")
+    for key in ("data", "model", "guide", "inference", "optim", "roles", "lm"):
+        assert node(then, key) == node(now, key)
+    assert {**node(then, "fit"), "progress": None} == {**node(now, "fit"), "progress": None}
 
 
 def test_the_tables_of_algorithms_are_those_of_the_code() -> None:
