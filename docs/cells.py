@@ -1,6 +1,7 @@
-"""The tables of docs/strategies.md, from what the cells of each experiment came to: ``benchmarks/cells/NAME``.
+"""The tables of experiments in the documents, from what their cells came to: ``benchmarks/cells/NAME``.
 
-``python docs/cells.py`` writes them anew; a test compares them. ``stratagem experiment NAME run=benchmarks/cells/NAME``
+Each stands between ``<!-- cells: NAME -->`` and ``<!-- end -->``. ``python docs/cells.py`` writes them anew; a test
+compares them. ``stratagem experiment NAME run=benchmarks/cells/NAME``
 prints the same, and runs the cells that are not there.
 """
 
@@ -14,7 +15,7 @@ from stratagem.inference.commands.experiment import make_experiment
 from stratagem.inference.experiments import read_outcomes
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "strategies.md"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 CELLS = ROOT / "benchmarks" / "cells"
 
 
@@ -31,7 +32,7 @@ def tables(name: str) -> str:
 def renewed(page: str) -> str:
     """The page with its tables made anew."""
     return re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(?=<!-- end -->)",
+        r"(<!-- cells: (\w+) -->\n).*?(?=<!-- end -->)",
         lambda found: f"{found[1]}{tables(found[2])}\n",
         page,
         flags=re.DOTALL,
@@ -39,4 +40,5 @@ def renewed(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text()))
+    for path in PAGES:
+        path.write_text(renewed(path.read_text()))
