@@ -16,7 +16,11 @@ from ...models.pretrained import write_atomic
 from ..build import node
 from ..figures import write_figure
 from ..probes import Probe, space_of
+from ..randomness import seeded
 from .load import load_for_figures
+
+SHOWN = 40
+"""Rows of a table that are printed."""
 
 
 def run(config: DictConfig) -> None:
@@ -27,15 +31,19 @@ def run(config: DictConfig) -> None:
     space = space_of(
         model, guide, data, seed, folder / "data", config.batch_size, config.limit, node(config, "labels")
     )
-    found = probe(space)
+    with seeded(seed, model.backbone.device):
+        found = probe(space)
     path = folder / "probes" / HydraConfig.get().runtime.choices["probe"]
     path.parent.mkdir(exist_ok=True)
     write_atomic(path.with_suffix(".json"), json.dumps(dict(found.figures), indent=2).encode())
     write_atomic(path.with_suffix(".csv"), comma_separated(found.rows).encode())
     if found.picture is not None:
         write_figure(path, found.picture)
-    print(table(found.rows))
-    print("\n".join(f"{name:32} {value:8.4f}" for name, value in found.figures.items()))
+    print(table(found.rows[:SHOWN]))
+    if len(found.rows) > SHOWN:
+        print(f"... {len(found.rows) - SHOWN} more rows in {path.with_suffix('.csv')}")
+    width = max(map(len, found.figures), default=0)
+    print("\n".join(f"{name:{width}} {value:8.4f}" for name, value in found.figures.items()))
 
 
 def comma_separated(rows: Sequence[Mapping[str, str | float]]) -> str:

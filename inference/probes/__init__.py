@@ -1,9 +1,36 @@
 """Probes of a latent space: what its coordinates and its geometry say of the texts; one a file."""
 
+from .analogy import Analogy
+from .chart import Chart, chart_of
+from .clusters import Clusters
+from .coder import Coder
+from .depth import Depth
 from .disentangled import Disentangled
+from .interpolation import Interpolation
 from .neighbours import Neighbours
 from .probe import Probe, Reading
 from .readable import Readable
+from .search import Search
 from .space import Space, space_of
+from .transfer import Transfer
+from .traversal import Traversal
 
-__all__ = ["Disentangled", "Neighbours", "Probe", "Readable", "Reading", "Space", "space_of"]
+__all__ = [
+    "Analogy",
+    "Chart",
+    "Clusters",
+    "Coder",
+    "Depth",
+    "Disentangled",
+    "Interpolation",
+    "Neighbours",
+    "Probe",
+    "Readable",
+    "Reading",
+    "Search",
+    "Space",
+    "Transfer",
+    "Traversal",
+    "chart_of",
+    "space_of",
+]

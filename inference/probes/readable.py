@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from .probe import Probe, Reading
-from .space import UNKNOWN, Space
+from .readers import accuracy, error_of, places_of
+from .space import Space
 
 
 class Readable(Probe):
@@ -46,27 +41,13 @@ class Readable(Probe):
         rows: list[dict[str, str | float]] = []
         figures: dict[str, float] = {}
         for name, words in space.known().items():
-            known = np.array([word != UNKNOWN for word in words])
-            values, y = np.unique(np.array(words)[known], return_inverse=True)
-            least = int(np.bincount(y).min())
-            if least < self.folds:
-                raise ValueError(
-                    f"probe readable: label {name}: {values[np.bincount(y).argmin()]} is that of {least} data, fewer "
-                    f"than the {self.folds} folds; give fewer folds, more data, or leave the label out"
-                )
-            row: dict[str, str | float] = {"label": name, "values": float(len(values))}
-            row["most frequent"] = figures[f"readable/{name}/chance"] = float(np.bincount(y).max() / len(y))
+            known, y = places_of(words, name, self.folds, "readable")
+            chance = float(np.bincount(y).max() / len(y))
+            row: dict[str, str | float] = {"label": name, "values": float(len(np.unique(y)))}
+            row["most frequent"] = figures[f"readable/{name}/chance"] = chance
             for reader, kind in readers.items():
-                folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ConvergenceWarning)
-                    found = cross_val_predict(
-                        make_pipeline(StandardScaler(), kind), space.points[known], y, cv=folds
-                    )
-                right = (found == y).mean()
-                row[reader] = figures[f"readable/{name}/{reader}"] = float(right)
-                row[f"± {reader}"] = figures[f"readable/{name}/{reader}_se"] = float(
-                    np.sqrt(right * (1 - right) / len(y))
-                )
+                right = accuracy(kind, space.points[known], y, self.folds, self.seed)
+                row[reader] = figures[f"readable/{name}/{reader}"] = right
+                row[f"± {reader}"] = figures[f"readable/{name}/{reader}_se"] = error_of(right, len(y))
             rows.append(row)
         return Reading(figures, rows)

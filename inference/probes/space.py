@@ -18,6 +18,8 @@ from ..evaluation.evaluate import on_base
 from ..evaluation.posteriors import Posteriors, posteriors
 from ..labels import labels_of
 from ..randomness import seeded
+from .coder import Coder
+from .model_coder import ModelCoder
 
 UNKNOWN = "none"
 """The label of a datum of which a name is not known."""
@@ -32,12 +34,14 @@ class Space:
         coordinates: names of the D columns.
         data: prompts, with responses drawn from the base.
         labels: of each name that is known, a word for each datum; :data:`UNKNOWN` where it is not known.
+        coder: the model and the guide, for probes that decode; None where there are points alone.
     """
 
     points: np.ndarray
     coordinates: list[str]
     data: Dataset
     labels: Mapping[str, list[str]]
+    coder: Coder | None = None
 
     def known(self) -> dict[str, list[str]]:
         """The labels with two values or more.
@@ -88,7 +92,7 @@ def space_of(
     parts = _mean_features(seen, latents)
     coordinates = [f"{name}[{d}]" for name, part in parts.items() for d in range(part.shape[1])]
     points = torch.cat(list(parts.values()), 1).double().numpy()
-    return Space(points, coordinates, test, labels)
+    return Space(points, coordinates, test, labels, ModelCoder(model, guide, test, data, seen, batch_size))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from .latent import Capability, Latent
-from .simplex import check_weights
+from .simplex import check_weights, nearest_weights
 
 
 class Dirichlet(Latent):
@@ -37,6 +37,9 @@ class Dirichlet(Latent):
 
     def law(self, parameters: Tensor) -> dist.TorchDistribution:
         return dist.Dirichlet(parameters.clamp(-2, 5).exp())
+
+    def nearest(self, point: Tensor) -> Tensor:
+        return nearest_weights(point)
 
     def features(self, z: Tensor) -> Tensor:
         return check_weights(z, self.K, "latent dirichlet")

@@ -40,7 +40,7 @@ class Latent(ABC):
         return self.num_features
 
     def nearest(self, point: Tensor) -> Tensor:
-        """The value nearest to a mean of values, ``(*batch, *event)``: that point, unless values have a shape."""
+        """The value nearest to a point ``(*batch, *event)``: that point, unless values have a shape."""
         return point
 
     @abstractmethod

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from .latent import Capability, Latent
-from .simplex import check_weights
+from .simplex import check_weights, nearest_weights
 
 LOWEST, NOISE = 80.0, 23.0
 """A log-weight below minus the first underflows in float32; the second is more than a draw's noise ever is."""
@@ -49,6 +49,9 @@ class RelaxedCategorical(Latent):
         largest = LOWEST * self.temperature - NOISE
         temperature = parameters.new_tensor(self.temperature)
         return dist.RelaxedOneHotCategorical(temperature, logits=parameters.clamp(-largest, largest))
+
+    def nearest(self, point: Tensor) -> Tensor:
+        return nearest_weights(point)
 
     def features(self, z: Tensor) -> Tensor:
         return check_weights(z, self.K, "latent relaxed_categorical")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 ROUNDING = 1e-3
@@ -23,3 +24,12 @@ def check_weights(z: Tensor, size: int, where: str, mend: str = "") -> Tensor:
             f"{float(z.min()):.4g} on, sums from {float(z.sum(-1).min()):.4g} to {float(z.sum(-1).max()):.4g}{mend}"
         )
     return z
+
+
+def nearest_weights(point: Tensor) -> Tensor:
+    """The weights nearest to a point ``(*batch, size)`` in the Euclidean distance [Duchi et al. 2008, figure 1]."""
+    ranked = point.sort(-1, descending=True).values
+    excess = (ranked.cumsum(-1) - 1) / torch.arange(1, point.shape[-1] + 1, device=point.device)
+    kept = (ranked > excess).sum(-1, keepdim=True)
+    weights = (point - excess.gather(-1, kept - 1)).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)

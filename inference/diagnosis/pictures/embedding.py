@@ -83,18 +83,20 @@ def planes(means: np.ndarray) -> list[tuple[str, tuple[str, str], np.ndarray]]:
     first, second = (f"component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(spread))
     maps = [("PCA", (first, second), flat)]
     if np.ptp(means, axis=0).any():
-        maps.append(("t-SNE", ("first coordinate (no unit)", "second coordinate (no unit)"), _tsne(means)))
+        maps.append(("t-SNE", ("first coordinate (no unit)", "second coordinate (no unit)"), tsne(means)))
         if find_spec("umap") is not None:
-            maps.append(("UMAP", ("first coordinate (no unit)", "second coordinate (no unit)"), _umap(means)))
+            maps.append(("UMAP", ("first coordinate (no unit)", "second coordinate (no unit)"), umap(means)))
     return maps
 
 
-def _tsne(means: np.ndarray) -> np.ndarray:
+def tsne(means: np.ndarray) -> np.ndarray:
+    """``(N, 2)`` places of points that keep their neighbours [van der Maaten & Hinton 2008]."""
     perplexity = min(NEIGHBOURS, (len(means) - 1) / 3)
     return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(means))
 
 
-def _umap(means: np.ndarray) -> np.ndarray:
+def umap(means: np.ndarray) -> np.ndarray:
+    """The same by UMAP [McInnes et al. 2018], which has to be installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.asarray(import_module("umap").UMAP(random_state=0, n_jobs=1).fit_transform(means))
