@@ -14,7 +14,7 @@ def linear(first: np.ndarray, last: np.ndarray, steps: int) -> np.ndarray:
 def spherical(first: np.ndarray, last: np.ndarray, steps: int) -> np.ndarray:
     """The same by even angles in the plane of the two, the length going evenly from one's to the other's.
 
-    On a sphere the great circle [Shoemake 1985, section 3.3]. Opposite points are joined by way of a coordinate axis,
+    On a sphere the great circle [Shoemake 1985]. Opposite points are joined by way of a coordinate axis,
     and a point at the origin has the direction of the other.
     """
     lengths = np.stack([np.linalg.norm(first, axis=1), np.linalg.norm(last, axis=1)])  # (2, P)

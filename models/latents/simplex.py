@@ -27,7 +27,7 @@ def check_weights(z: Tensor, size: int, where: str, mend: str = "") -> Tensor:
 
 
 def nearest_weights(point: Tensor) -> Tensor:
-    """The weights nearest to a point ``(*batch, size)`` in the Euclidean distance [Duchi et al. 2008, figure 1]."""
+    """The weights nearest to a point ``(*batch, size)`` in the Euclidean distance [Duchi et al. 2008]."""
     ranked = point.sort(-1, descending=True).values
     excess = (ranked.cumsum(-1) - 1) / torch.arange(1, point.shape[-1] + 1, device=point.device)
     kept = (ranked > excess).sum(-1, keepdim=True)

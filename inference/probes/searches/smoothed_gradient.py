@@ -10,8 +10,8 @@ from .search_step import SearchStep
 class SmoothedGradient(SearchStep):
     """Gradient ascent of ``E r(m + w e)``, e standard normal, in m; the reward is never differentiated.
 
-    The gradient is the score function's, ``mean_i (r_i - mean of the other rewards) e_i / w`` [Wierstra et al. 2014,
-    eq. 8; Kool et al. 2019, eq. 8], over the standard deviation of the P rewards, so that a step does not depend on
+    The gradient is the score function's, ``mean_i (r_i - mean of the other rewards) e_i / w`` [Wierstra et al. 2014;
+    Kool et al. 2019], over the standard deviation of the P rewards, so that a step does not depend on
     their unit; none where all rewards are the same.
 
     Args:
