@@ -17,7 +17,7 @@ class PositionMemory(KeyValuePrefix):
     """A key and a value in each layer for each place of the response, which sees w tokens of itself.
 
     At place t the response sees the first t + 1 keys, the prompt, and its last w tokens: what it has said before it has
-    to read from z. With w = 1 this is how LangVAE decodes, there token by token [Carvalho et al. 2025]; here it is one
+    to read from z. With w = 2 this is how LangVAE decodes, there token by token [Carvalho et al. 2025]; here it is one
     pass under a mask. Beyond the last key all are seen. Cutting the history alone moves the law away from p0, at any z.
 
     Args:
