@@ -31,7 +31,8 @@ ONLY_IN = {
 
 
 def sources(*roots: str) -> list[Path]:
-    return sorted(path for root in roots for path in (ROOT / root).rglob("*.py"))
+    found = (path for root in roots for path in (ROOT / root).rglob("*.py"))
+    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(ROOT).parts))
 
 
 def imports(path: Path) -> Iterator[str]:
