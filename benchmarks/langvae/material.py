@@ -88,7 +88,7 @@ def _write(tokenizer: Tokenizer, folder: Path, special: dict[str, str]) -> Token
 
 def new_gpt2(tokenizer: Tokenizer, layers: int, width: int, context: int) -> GPT2LMHeadModel:
     """A GPT-2 with random weights, of heads 32 wide."""
-    end = tokenizer.token_to_id(END)
+    end = end_of(tokenizer)
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=tokenizer.get_vocab_size(),
@@ -129,8 +129,15 @@ def speed_material(folder: Path, length: int, number: int) -> None:
         text = bpe.decode(ids).strip()
         if bpe.encode(text).ids == ids:
             texts.append(text)
-    rows = [[*bpe.encode(text).ids, bpe.token_to_id(END)] for text in texts]
+    rows = [[*bpe.encode(text).ids, end_of(bpe)] for text in texts]
     (folder / "texts.json").write_text(json.dumps({"texts": texts, "tokens": rows}))
+
+
+def end_of(tokenizer: Tokenizer) -> int:
+    """The token that begins and ends a text."""
+    found = tokenizer.token_to_id(END)
+    assert found is not None
+    return found
 
 
 def split(texts: Sequence[str], share: float = 0.1, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -142,7 +149,7 @@ def split(texts: Sequence[str], share: float = 0.1, seed: int = 0) -> tuple[list
 
 def rows_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids from the begin token to the end token."""
-    end = tokenizer.token_to_id(END)
+    end = end_of(tokenizer)
     return [[end, *encoding.ids, end] for encoding in tokenizer.encode_batch(list(texts))]
 
 
@@ -229,13 +236,13 @@ def base_samples(folder: Path, number: int, longest: int) -> list[str]:
     torch.manual_seed(0)
     lm = GPT2LMHeadModel.from_pretrained(folder).eval()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    start = torch.full((number, 1), tokenizer.token_to_id(END))
+    start = torch.full((number, 1), end_of(tokenizer))
     ids = lm.generate(
         start,
         attention_mask=torch.ones_like(start),
         do_sample=True,
         top_k=0,
         max_new_tokens=longest,
-        pad_token_id=tokenizer.token_to_id(END),
+        pad_token_id=end_of(tokenizer),
     )
     return [text.strip() for text in tokenizer.decode_batch(ids.tolist())]

@@ -164,9 +164,8 @@ def measure(
         parts.append({key: value.numpy() for key, value in arrays.items()})
         said += spoken(model, batch.without_response(longest), mean, 0.0)
     whole = {key: np.concatenate([part[key] for part in parts], -1) for key in parts[0]}
-    np.savez(
-        stem.with_suffix(".npz"), **{k: v.T if k in ("z", "mean", "scale") else v for k, v in whole.items()}
-    )
+    turned = {k: v.T if k in ("z", "mean", "scale") else v for k, v in whole.items()}
+    np.savez(stem.with_suffix(".npz"), allow_pickle=False, **turned)
     first = test.batch([0] * number).without_response(longest)
     z = model.router(first)["z"].sample()
     texts = {"reconstructions": said, "argmax": spoken(model, first, z, 0.0)}

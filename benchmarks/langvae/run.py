@@ -114,7 +114,7 @@ class Worker:
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise RuntimeError(f"{self.process.args}: ended early\n{self.log.read_text()[-3000:]}")
+        raise RuntimeError(f"{self.log.stem}: ended early\n{self.log.read_text()[-3000:]}")
 
     def steps(self, number: int) -> dict[str, Any]:
         assert self.process.stdin is not None
