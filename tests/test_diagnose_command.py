@@ -54,13 +54,15 @@ def test_two_runs_are_two_chains_of_one_file(
     assert data["posterior"].sizes["datum"] == data["observed_data"].sizes["datum"]
 
 
-def test_names_and_paraphrases_come_from_files(
+def test_names_and_paraphrases_come_from_files_and_probes_by_name(
     base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["stratagem"])
     task, pairs = Sorting(), tmp_path / "pairs.csv"
     prompts = task.prompts(40, "train", 0)
-    rows = [f"{p},{task.trace(p, 'merge', ';')},{'long' if len(p) > 18 else 'short'}" for p in prompts]
+    rows = [
+        f"{p},{task.trace(p, 'merge', ';')},{'large' if p.split()[1] > '4' else 'small'}" for p in prompts
+    ]
     pairs.write_text("prompt,response,size\n" + "".join(f"{row}\n" for row in rows))
     other = tmp_path / "paraphrases.csv"
     other.write_text(
@@ -71,15 +73,44 @@ def test_names_and_paraphrases_come_from_files(
     every = tiny_fit(base, run, "data=pairs", f"path={pairs}", "data.test_share=0.5")
     assert called(capfd, *(word for word in every if not word.startswith(of_the_task)))[0] == 0
     words = ("diagnose", f"run={run}", "device=cpu")
-    status, said = called(capfd, *words, "labels=size", f"paraphrases={other}")
+    own = tmp_path / "own" / "probe" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: stratagem.inference.probes.Neighbours\nnumber: 1\nshown: 12\n")
+    status, said = called(capfd, *words, "probes=[readable,huge]")
+    assert (status, len(said.strip().splitlines())) == (1, 1), said
+    assert re.search("probes: no probe huge; there are analogy, .*, traversal", said)
+    asked = "probes=[readable,disentangled,mine,interpolation,search]"
+    status, said = called(
+        capfd, *words, "labels=size", f"paraphrases={other}", asked, f"--config-dir={own.parents[1]}"
+    )
     assert status == 0, said
     figures = json.loads((run / "diagnostics.json").read_text())["figures"]
+    check_probes(run, said, figures)
     assert 0 <= figures["stability/paraphrase"] <= 1
     label = read_inference_data(run / "posterior.nc")["constant_data"]["label"]
-    assert set(label.values.tolist()) <= {"long", "short"}
+    assert set(label.values.tolist()) <= {"large", "small"}
     status, said = called(capfd, *words, "labels=colour")
     assert status == 1
     assert "labels=colour: the data of the run have no such names; they have prompt, response, size" in said
+
+
+def check_probes(run: Path, said: str, figures: dict[str, float]) -> None:
+    """Figures, section, pictures and refusals of the probes, two of which this run cannot be asked."""
+    assert 0 <= figures["probe/readable/size/linear"] <= 1
+    assert {"probe/readable/size/linear_se", "probe/disentangled/mig"} <= figures.keys()
+    assert 0 <= figures["probe/mine/neighbours/size"] <= 1
+    assert not [name for name in figures if name.startswith(("probe/interpolation", "probe/search"))]
+    section = (
+        (run / "report.html").read_text().partition('<section id="probes">')[2].partition("</section>")[0]
+    )
+    headings = re.findall("<h3>(.*)</h3>", section)
+    assert headings == ["readable", "disentangled", "mine", "interpolation", "search"]
+    assert section.count("<svg") == 1
+    assert "The first 10 of 12 rows" in section
+    assert "expected the import path of a function of prompt and response" in section
+    assert section.count("No answer.") == said.count("no answer of") == 2
+    pictures = {path.name for path in (run / "figures").glob("probe_*")}
+    assert pictures == {"probe_disentangled.png", "probe_disentangled.svg"}
 
 
 def test_mistakes_get_a_line_with_their_mend(

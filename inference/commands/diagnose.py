@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from ..fit import METRICS
 from ..inference_data import POSTERIOR, Texts, merge, to_inference_data, write_inference_data
 from ..labels import labels_of
 from ..metrics import read_metrics
+from ..probes import Space, labels_named, space_on
 from ..run_folder import CONFIG_FILE
 from .load import load_for_figures, load_program
+from .probing import answers, probes_named
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,12 @@ FILE = "diagnostics.json"
 
 def run(config: DictConfig) -> None:
     """Print the findings, and write ``diagnostics.json``, ``posterior.nc``, ``report.html`` and ``figures/``."""
+    probes = probes_named(config.probes)
     model, guide, data, seed = load_for_figures(config)
     folder = Path(config.run)
     paraphrases = {} if config.paraphrases is None else read_paraphrases(config.paraphrases, data)
     beside = [config.runs] if isinstance(config.runs, str) else list(config.runs)
-    with _progress(len(DIAGNOSTICS) + len(beside) + 3, config.progress) as begins:
+    with _progress(len(DIAGNOSTICS) + len(beside) + len(probes) + 3, config.progress) as begins:
         begins("posteriors")
         about = subject(
             model, guide, data, seed, folder / "data", config.batch_size, config.limit, paraphrases
@@ -55,15 +58,24 @@ def run(config: DictConfig) -> None:
         )
         wrong = findings(found)
         first = headline(wrong)
+        answered = []
+        if probes:
+            space = space_of_subject(about, data, config.labels)
+            answered = answers(probes, space, seed, model.backbone.device, begins)
+        for answer in answered:
+            found = replace(found, figures={**found.figures, **answer.figures})
         write_atomic(folder / FILE, as_json(found, wrong, first).encode())
         begins(POSTERIOR)
         write_posterior(folder, found, {config.run: about, **dict(zip(beside, others, strict=True))})
         begins("report")
-        page = write_report(folder, found, wrong, first)
+        page = write_report(folder, found, wrong, first, answers=answered)
     log.info("%s", first)
     for place, finding in enumerate(wrong):
         seen = "" if place == 0 else f"\n{finding.name}: {finding.seen}\n"  # the headline has the first
         log.info("%s  %s\n  %s", seen, finding.why, finding.change)
+    for answer in answered:
+        if answer.refusal is not None:
+            log.info("\nno answer of %s: %s", answer.name, answer.refusal)
     log.info("\nwritten to %s", page)
 
 
@@ -81,6 +93,12 @@ def _progress(steps: int, asked: bool) -> Iterator[Callable[[str], None]]:
 
         yield begins
         bar.update(steps - bar.n)
+
+
+def space_of_subject(about: Subject, data: Data, label: str | None) -> Space:
+    """The texts of a subject as points, with the labels of a task, or that of a file."""
+    labels = labels_named(about.data, data, [] if label is None or data.task is not None else [label])
+    return space_on(about.model, about.guide, about.data, data, about.seen, labels, about.batch_size)
 
 
 def write_posterior(folder: Path, diagnosis: Diagnosis, subjects: Mapping[str, Subject]) -> None:

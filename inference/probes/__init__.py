@@ -11,7 +11,7 @@ from .neighbours import Neighbours
 from .probe import Probe, Reading
 from .readable import Readable
 from .search import Search
-from .space import Space, space_of
+from .space import Space, labels_named, space_of, space_on
 from .transfer import Transfer
 from .traversal import Traversal
 
@@ -32,5 +32,7 @@ __all__ = [
     "Transfer",
     "Traversal",
     "chart_of",
+    "labels_named",
     "space_of",
+    "space_on",
 ]

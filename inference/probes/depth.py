@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 
-from ..diagnosis.pictures.style import STYLE, panels
+from ..diagnosis.pictures.style import STYLE, panels, plain, shade
 from .chart import coder_of
 from .probe import Probe, Reading
 from .readers import accuracy, error_of, places_of
@@ -76,22 +75,13 @@ def _picture(maps: Mapping[str, np.ndarray], positions: list[str], figures: Mapp
     with mpl.rc_context(STYLE):
         figure, axes = panels(len(maps), 1.2 + 4.2 * len(maps), 1.8 + 0.32 * deep)
         for panel, (name, read) in zip(axes, maps.items(), strict=True):
-            sns.heatmap(
-                read[::-1],
-                ax=panel,
-                vmin=0,
-                vmax=1,
-                cmap="Blues",
-                annot=deep <= 32,
-                fmt=".2f",
-                annot_kws={"size": 8},
-                xticklabels=positions,
-                yticklabels=[str(k) for k in range(len(read))][::-1],
-                cbar=panel is axes[-1],
-                cbar_kws={"label": "accuracy of a linear reader"},
-            )
-            panel.tick_params(axis="y", rotation=0)
+            shade(panel, read, numbers=deep <= 32, aspect="auto")
+            panel.set_xticks(range(len(positions)), positions)
+            panel.set_yticks(range(len(read)))
+            panel.invert_yaxis()
             panel.set(xlabel="position in the response", ylabel="layer")
             z, chance = figures[f"depth/{name}/z"], figures[f"depth/{name}/chance"]
-            panel.set_title(f"{name} (from z {z:.2f}, most frequent {chance:.2f})")
+            panel.set_title(
+                f"{plain(name)}: accuracy of a linear reader\n(from z {z:.2f}, most frequent {chance:.2f})"
+            )
     return figure

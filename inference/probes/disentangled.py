@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 
+from ..diagnosis.pictures.style import STYLE, panels, plain, shade
 from .disentanglement import dci, info_mec, mig, modularity, sap, z_diff, z_min_var
 from .disentanglement.information import binned, entropies, mutual_information
 from .probe import Probe, Reading
@@ -44,18 +45,10 @@ class Disentangled(Probe):
 
 
 def _picture(share: np.ndarray, coordinates: list[str], labels: list[str]) -> Figure:
-    figure = Figure(figsize=(2.5 + 1.1 * len(labels), 1.5 + 0.35 * len(coordinates)), layout="constrained")
-    sns.heatmap(
-        share,
-        ax=figure.add_subplot(),
-        vmin=0,
-        vmax=1,
-        cmap="Blues",
-        annot=len(coordinates) <= 32,
-        fmt=".2f",
-        xticklabels=labels,
-        yticklabels=coordinates,
-        cbar_kws={"label": "I(coordinate; label) / H(label)"},
-    )
-    figure.axes[0].tick_params(axis="y", rotation=0)
+    with mpl.rc_context(STYLE):
+        figure, (panel,) = panels(1, 2.5 + 1.1 * len(labels), 1.5 + 0.35 * len(coordinates))
+        shade(panel, share, numbers=len(coordinates) <= 32, aspect="auto")
+        panel.set_xticks(range(len(labels)), [plain(name) for name in labels])
+        panel.set_yticks(range(len(coordinates)), coordinates)
+        panel.set_title("I(coordinate; label) / H(label)")
     return figure

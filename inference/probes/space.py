@@ -84,10 +84,42 @@ def space_of(
         ValueError: a name that the data do not have.
     """
     test = on_base(model, make_dataset(model.backbone, data, "test", seed, cache), data, seed, cache, limit)
-    wanted = list(names) or (["strategy", "nuisance"] if data.task is not None else [])
-    labels = {name: labels_of(test, data, name) for name in wanted}
+    labels = labels_named(test, data, names)
     with seeded(seed, model.backbone.device):
         seen = posteriors(model, guide, test, batch_size)
+    return space_on(model, guide, test, data, seen, labels, batch_size)
+
+
+def labels_named(test: Dataset, data: Data, names: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The labels of a space by name; of a task its strategy and nuisance where no name is given.
+
+    Raises:
+        ValueError: a name that the data do not have.
+    """
+    wanted = list(names) or (["strategy", "nuisance"] if data.task is not None else [])
+    return {name: labels_of(test, data, name) for name in wanted}
+
+
+def space_on(
+    model: LatentProgram,
+    guide: nn.Module,
+    test: Dataset,
+    data: Data,
+    seen: Posteriors,
+    labels: Mapping[str, list[str]],
+    batch_size: int,
+) -> Space:
+    """The space of texts whose posteriors are known.
+
+    Args:
+        model: the latent model.
+        guide: its guide.
+        test: the texts.
+        data: that they are of.
+        seen: what model and guide say of them.
+        labels: of each name, a word for each text.
+        batch_size: data at a time.
+    """
     latents = in_order(model, test.batch([0]).to(model.backbone.device))
     parts = _mean_features(seen, latents)
     coordinates = [f"{name}[{d}]" for name, part in parts.items() for d in range(part.shape[1])]

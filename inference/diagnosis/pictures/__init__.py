@@ -130,10 +130,15 @@ def draw(diagnosis: Diagnosis, pictures: Iterable[Picture] = PICTURES) -> list[t
     for picture in pictures:
         figure = picture.draw(diagnosis)
         if figure is not None:
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-            drawn.append((picture, figure))
+            drawn.append((picture, laid_out(figure)))
     return drawn
 
 
-__all__ = ["PICTURES", "Picture", "draw"]
+def laid_out(figure: Figure) -> Figure:
+    """The figure with its places fixed, the same in every format."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+__all__ = ["PICTURES", "Picture", "draw", "laid_out"]

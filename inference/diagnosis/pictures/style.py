@@ -102,14 +102,29 @@ def matrix(panel: Axes, values: np.ndarray, names: list[str], top: float = 1.0) 
         names: of rows and columns.
         top: the value of the full shade.
     """
-    panel.imshow(values, cmap=SHADES, vmin=0, vmax=top, interpolation="none", aspect="equal")
+    shade(panel, values, top, numbers=len(names) <= 10)
     places = range(len(names))
     sparse = 1 + len(names) // 16
     panel.set_xticks(places[::sparse], names[::sparse])
     panel.set_yticks(places[::sparse], names[::sparse])
+
+
+def shade(
+    panel: Axes, values: np.ndarray, top: float = 1.0, numbers: bool = True, aspect: str = "equal"
+) -> None:
+    """Shaded cells ``(R, C)``.
+
+    Args:
+        panel: where.
+        values: from 0.
+        top: the value of the full shade.
+        numbers: whether each cell has its number.
+        aspect: ``equal`` for square cells, ``auto`` for cells that fill the panel.
+    """
+    panel.imshow(values, cmap=SHADES, vmin=0, vmax=top, interpolation="none", aspect=aspect)
     panel.grid(visible=False)
     panel.spines[:].set_visible(True)
-    if len(names) <= 10:
+    if numbers:
         for (row, column), value in np.ndenumerate(values):
             full = value > 0.8 * top
             colour = "#ffffff" if full else INK

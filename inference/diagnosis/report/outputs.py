@@ -111,8 +111,8 @@ def _row(
         known = [part for part in (note, *_known(subject.task, prompt, text)) if part]
         first = texts.index(text, 1) if place else 0
         twin = columns[first - 1] if first < place else None
-        cells.append(Cell(_short(text), " · ".join(known), twin))
-    return Row(_short(prompt), label, strategy, cells)
+        cells.append(Cell(short(text), " · ".join(known), twin))
+    return Row(short(prompt), label, strategy, cells)
 
 
 def _known(task: Task | None, prompt: str, response: str) -> list[str]:
@@ -124,5 +124,6 @@ def _known(task: Task | None, prompt: str, response: str) -> list[str]:
     return [" or ".join(followed) or "no known strategy", *wrong]
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """What is shown of a text: at most :data:`LONGEST` letters."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..diagnostic import Diagnosis
@@ -44,9 +45,9 @@ def first_readings(diagnosis: Diagnosis) -> dict[str, list[Reading]]:
     return {heading: readings for heading, readings in found.items() if readings}
 
 
-def all_readings(diagnosis: Diagnosis) -> list[Reading]:
+def all_readings(figures: Mapping[str, float]) -> list[Reading]:
     """Every figure by its name, standard errors beside what they are of."""
-    return [_plain(diagnosis, name) for name in diagnosis.figures if not _is_error(name, diagnosis)]
+    return [_plain(figures, name) for name in figures if not _is_error(name, figures)]
 
 
 def _reading(diagnosis: Diagnosis, name: str, line: Line) -> Reading:
@@ -54,12 +55,12 @@ def _reading(diagnosis: Diagnosis, name: str, line: Line) -> Reading:
     word = line.judge(Estimate(value, error), diagnosis) if math.isfinite(value) else None
     label = f"{line.label}: {name.removeprefix(line.name)}" if line.name.endswith("/") else line.label
     beside = line.beside(diagnosis)
-    return replace(_plain(diagnosis, name), label=label, unit=line.unit, beside=beside, word=word)
+    return replace(_plain(diagnosis.figures, name), label=label, unit=line.unit, beside=beside, word=word)
 
 
-def _plain(diagnosis: Diagnosis, name: str) -> Reading:
-    error = diagnosis.figure(f"{name}_se")
-    return Reading(name, name, digits(diagnosis.figures[name]), "" if error is None else digits(error))
+def _plain(figures: Mapping[str, float], name: str) -> Reading:
+    error = figures.get(f"{name}_se")
+    return Reading(name, name, digits(figures[name]), "" if error is None else digits(error))
 
 
 def _names(line: Line, diagnosis: Diagnosis) -> list[str]:
@@ -67,8 +68,8 @@ def _names(line: Line, diagnosis: Diagnosis) -> list[str]:
         return []
     if not line.name.endswith("/"):
         return [line.name] if line.name in diagnosis.figures else []
-    return [n for n in diagnosis.figures if n.startswith(line.name) and not _is_error(n, diagnosis)]
+    return [n for n in diagnosis.figures if n.startswith(line.name) and not _is_error(n, diagnosis.figures)]
 
 
-def _is_error(name: str, diagnosis: Diagnosis) -> bool:
-    return name.endswith("_se") and name.removesuffix("_se") in diagnosis.figures
+def _is_error(name: str, figures: Mapping[str, float]) -> bool:
+    return name.endswith("_se") and name.removesuffix("_se") in figures

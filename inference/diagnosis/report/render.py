@@ -14,13 +14,17 @@ from ..diagnostic import Diagnosis
 from ..finding import Finding
 from ..pictures import Picture
 from ..pictures.style import NARROW, shown
-from .digits import aligned
-from .outputs import outputs
+from .answer import Answer
+from .digits import aligned, digits
+from .outputs import outputs, short
 from .readings import all_readings, first_readings
 from .svg import inline_svg
 
 GRAVE, SERIOUS = 0.7, 0.4
 """Weights from which a finding is grave, and serious."""
+
+ROWS = 10
+"""Of the table of a probe, those that are shown."""
 
 
 def render(
@@ -29,6 +33,7 @@ def render(
     headline: str,
     drawn: Sequence[tuple[Picture, Figure]],
     settings: Mapping[str, str],
+    answers: Sequence[Answer] = (),
 ) -> str:
     """One HTML page that asks for nothing else; the same for the same diagnosis.
 
@@ -40,6 +45,7 @@ def render(
         headline: the first line.
         drawn: the pictures, in order.
         settings: what was diagnosed and how, by name.
+        answers: of probes, in order.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -54,8 +60,9 @@ def render(
         headline=headline,
         findings=findings,
         readings=first_readings(diagnosis),
-        figures=all_readings(diagnosis),
+        figures=all_readings(diagnosis.figures),
         pictures=_pictures(drawn),
+        probes=[_probe(answer, place) for place, answer in enumerate(answers)],
         outputs=outputs(diagnosis),
         labelled=bool(diagnosis.labels),
         settings=settings,
@@ -80,6 +87,30 @@ def _pictures(drawn: Sequence[tuple[Picture, Figure]]) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def _probe(answer: Answer, place: int) -> dict[str, Any]:
+    """An answer with its picture and the first rows of its table, numbers as digits."""
+    picture, rows = answer.picture, answer.rows[:ROWS]
+    columns = {heading: [row[heading] for row in rows] for heading in (rows[0] if rows else ())}
+    return {
+        "answer": answer,
+        "readings": all_readings(answer.figures),
+        "svg": None if picture is None else inline_svg(picture, f"probe{place}", f"Probe {answer.name}."),
+        "wide": picture is not None and picture.get_figwidth() > NARROW,
+        "columns": [{"heading": h, "number": not isinstance(v[0], str)} for h, v in columns.items()],
+        "rows": list(zip(*map(_cells, columns.values()), strict=True)),
+    }
+
+
+def _cells(column: Sequence[str | float]) -> list[str]:
+    """Long texts cut, numbers as digits, with room for decimals where some have them."""
+    texts = [short(value) if isinstance(value, str) else digits(value) for value in column]
+    whole = all(isinstance(value, str) or "." not in text for value, text in zip(column, texts, strict=True))
+    return [
+        text if whole or isinstance(value, str) else aligned(text)
+        for value, text in zip(column, texts, strict=True)
+    ]
 
 
 def prose(text: str) -> Markup:

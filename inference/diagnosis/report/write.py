@@ -10,8 +10,9 @@ from ....models.pretrained import write_atomic
 from ...figures import write_figure
 from ..diagnostic import Diagnosis
 from ..finding import Finding
-from ..pictures import PICTURES, draw
+from ..pictures import PICTURES, draw, laid_out
 from ..subject import Subject
+from .answer import Answer
 from .render import render
 
 REPORT, FIGURES = "report.html", "figures"
@@ -23,10 +24,12 @@ def write_report(
     findings: Sequence[Finding],
     headline: str,
     settings: Mapping[str, str] | None = None,
+    answers: Sequence[Answer] = (),
 ) -> Path:
     """Write ``report.html`` and, beside it, each picture as ``figures/<name>.png`` and ``.svg``; the page's path.
 
-    A picture of an earlier report whose readings are gone is removed. Arguments as those of :func:`.render.render`;
+    The picture of a probe is ``figures/probe_<name>``. A picture of an earlier report whose readings are gone is
+    removed. Arguments as those of :func:`.render.render`;
     ``settings`` go before what the subject says of itself.
     """
     about = {**(settings or {}), **describe(diagnosis.subject)}
@@ -37,12 +40,17 @@ def write_report(
         drawn = draw(diagnosis)
         for picture, figure in drawn:
             write_figure(folder / FIGURES / picture.name, figure)
-        page = render(diagnosis, findings, headline, drawn, about)
+        for answer in answers:
+            if answer.picture is not None:
+                write_figure(folder / FIGURES / answer.file, laid_out(answer.picture))
+        page = render(diagnosis, findings, headline, drawn, about, answers)
     kept = {picture.name for picture, _ in drawn}
-    for picture in PICTURES:
-        if picture.name not in kept:
+    kept |= {answer.file for answer in answers if answer.picture is not None}
+    earlier = {path.stem for path in (folder / FIGURES).glob("probe_*")}
+    for name in {picture.name for picture in PICTURES} | earlier:
+        if name not in kept:
             for suffix in ("png", "svg"):
-                (folder / FIGURES / f"{picture.name}.{suffix}").unlink(missing_ok=True)
+                (folder / FIGURES / f"{name}.{suffix}").unlink(missing_ok=True)
     write_atomic(folder / REPORT, page.encode())
     return folder / REPORT
 
