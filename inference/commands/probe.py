@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from omegaconf import DictConfig
 
 from ...models.pretrained import write_atomic
 from ..build import node
+from ..experiments.table import comma_separated
 from ..figures import write_figure
 from ..probes import Probe, space_of
 from ..randomness import seeded
@@ -39,20 +38,12 @@ def run(config: DictConfig) -> None:
     write_atomic(path.with_suffix(".csv"), comma_separated(found.rows).encode())
     if found.picture is not None:
         write_figure(path, found.picture)
-    print(table(found.rows[:SHOWN]))
+    if found.rows:
+        print(table(found.rows[:SHOWN]))
     if len(found.rows) > SHOWN:
         print(f"... {len(found.rows) - SHOWN} more rows in {path.with_suffix('.csv')}")
     width = max(map(len, found.figures), default=0)
     print("\n".join(f"{name:{width}} {value:8.4f}" for name, value in found.figures.items()))
-
-
-def comma_separated(rows: Sequence[Mapping[str, str | float]]) -> str:
-    """The rows as CSV."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def table(rows: Sequence[Mapping[str, str | float]], width: int = 40) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import wraps
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -110,7 +111,11 @@ def matrix(panel: Axes, values: np.ndarray, names: list[str], top: float = 1.0) 
 
 
 def shade(
-    panel: Axes, values: np.ndarray, top: float = 1.0, numbers: bool = True, aspect: str = "equal"
+    panel: Axes,
+    values: np.ndarray,
+    top: float = 1.0,
+    numbers: bool = True,
+    aspect: Literal["equal", "auto"] = "equal",
 ) -> None:
     """Shaded cells ``(R, C)``.
 
