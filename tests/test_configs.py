@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ OPTIONS = {
 def composed(command: str, *overrides: str) -> DictConfig:
     with initialize_config_module("stratagem.configs", version_base="1.3"):
         return compose(command, list(overrides))
+
+
+@cache
+def chosen(key: str, option: str) -> DictConfig:
+    """A fit with one option other than said in ``configs/fit.yaml``."""
+    return composed("fit", f"{key}={option}")
+
+
+def paired(latent: str, inference: str) -> DictConfig:
+    """A fit with both, put together from two that are composed once."""
+    config = chosen("latent@latents.z", latent).copy()
+    config.inference = chosen("inference", inference).inference
+    return config
 
 
 def choices(command: str) -> list[str]:
@@ -87,16 +101,16 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return [f"path={pairs}"]
 
 
-def plan_of(folder: Path, *overrides: str) -> Plan:
+def plan_of(folder: Path, config: DictConfig) -> Plan:
     try:
-        return build_plan(composed("fit", *overrides), folder)
+        return build_plan(config, folder)
     except InstantiationException as error:
         raise error.__cause__ or error from None
 
 
-def plan_or_refusal(folder: Path, *overrides: str) -> Plan | ValueError:
+def plan_or_refusal(folder: Path, config: DictConfig) -> Plan | ValueError:
     try:
-        return plan_of(folder, *overrides)
+        return plan_of(folder, config)
     except ValueError as error:
         return error
 
@@ -146,7 +160,7 @@ def test_every_option_builds(tmp_path: Path, tiny: list[str], key: str, option: 
     ]
     for chosen in dict.fromkeys(tuple(pairing.items()) for pairing in pairings):
         overrides = [f"{name}={value}" for name, value in chosen]
-        tried.append(plan_or_refusal(tmp_path, *overrides, *own, *tiny))
+        tried.append(plan_or_refusal(tmp_path, composed("fit", *overrides, *own, *tiny)))
         if isinstance(tried[-1], Plan):
             break
     plan = tried[-1]
@@ -174,10 +188,9 @@ def test_every_inference_fits_a_tiny_model(tmp_path: Path, tiny: list[str], infe
         "optim.warmup=2",
         "optim.lr.router=0.0003",
     ]
+    algorithm = [f"inference={inference}", *settings, *tiny]
     tried = [
-        plan_or_refusal(
-            tmp_path / latent, f"inference={inference}", f"latent@latents.z={latent}", *settings, *tiny
-        )
+        plan_or_refusal(tmp_path / latent, composed("fit", f"latent@latents.z={latent}", *algorithm))
         for latent in ("categorical", "normal")
     ]
     plans = [plan for plan in tried if isinstance(plan, Plan)]
@@ -222,20 +235,33 @@ def objective(plan: Plan, data: Dataset) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.usefixtures("no_likelihood")
+@pytest.mark.parametrize(("latent", "inference"), [ALGORITHMS[0], ALGORITHMS[-1]])
+def test_a_pairing_is_put_together_as_it_is_composed(latent: str, inference: str) -> None:
+    assert paired(latent, inference) == composed("fit", f"latent@latents.z={latent}", f"inference={inference}")
+
+
+@pytest.fixture(scope="module")
+def working() -> set[tuple[str, str]]:
+    """Pairings that have been built and not refused."""
+    return set()
+
+
+@pytest.mark.usefixtures("no_likelihood", "tiny")
 @pytest.mark.parametrize(("latent", "inference"), ALGORITHMS)
 def test_a_pairing_works_or_is_refused_with_one_that_does(
-    tmp_path: Path, tiny: list[str], latent: str, inference: str
+    tmp_path: Path, working: set[tuple[str, str]], latent: str, inference: str
 ) -> None:
-    plan = plan_or_refusal(tmp_path, f"latent@latents.z={latent}", f"inference={inference}", *tiny)
+    plan = plan_or_refusal(tmp_path, paired(latent, inference))
     if isinstance(plan, Plan):
+        working.add((latent, inference))
         return
-    kind = type(instantiate(node(composed("fit", f"latent@latents.z={latent}"), "latents", "z")))
+    kind = type(instantiate(node(chosen("latent@latents.z", latent), "latents", "z")))
     assert kind.__name__ in str(plan)
     mends = re.findall(r"inference=(\w+)", str(plan))
     assert mends
-    for mend in mends:
-        plan_of(tmp_path, f"latent@latents.z={latent}", f"inference={mend}", *tiny)
+    for mend in {(latent, mend) for mend in mends} - working:
+        plan_of(tmp_path, paired(*mend))
+        working.add(mend)
 
 
 @pytest.mark.usefixtures("no_likelihood")
@@ -260,7 +286,7 @@ def test_refusals_name_both_and_the_mend(
     tmp_path: Path, tiny: list[str], overrides: list[str], named: list[str]
 ) -> None:
     with pytest.raises(ValueError, match=named[0]) as refusal:
-        plan_of(tmp_path, *overrides, *tiny)
+        plan_of(tmp_path, composed("fit", *overrides, *tiny))
     assert [word for word in named if word not in str(refusal.value)] == []
 
 

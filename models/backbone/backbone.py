@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .cache import KeyValues, SharedCache
 from .edit import Edit, edited
-from .roles import Frozen, Full, Lora, Role, activate_adapter
+from .roles import Frozen, Full, Lora, Role, activate_adapter, adapted_layers
 from .segment import Span, attention_mask
 
 ROLES = ("router", "decoder", "posterior")
@@ -71,6 +71,7 @@ class Backbone(nn.Module):
                 if type(how) is kind and (network := how.attach(role, lm)) is not lm:
                     self.networks[role] = network
         self._adapters = [role for role, how in self.roles.items() if isinstance(how, Lora)]
+        self._adapted = adapted_layers(lm)
         self.eval()
         self._check_head()
 
@@ -163,7 +164,7 @@ class Backbone(nn.Module):
         if role in self.networks and role != BASE:
             return self.networks[role]
         if self._adapters:
-            activate_adapter(self.lm, role if role in self._adapters else None, self._adapters)
+            activate_adapter(self._adapted, role if role in self._adapters else None, self._adapters)
         return self.lm
 
     def layers(self, role: str) -> nn.ModuleList:

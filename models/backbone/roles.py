@@ -69,16 +69,29 @@ class Full(Role):
         return copy
 
 
-def activate_adapter(base: nn.Module, name: str | None, trainable: Sequence[str]) -> None:
-    """Make ``name`` the only active adapter of ``base`` (none for the base law).
+def adapted_layers(base: nn.Module) -> list[BaseTunerLayer]:
+    """The layers of ``base`` that have adapters."""
+    return [layer for layer in base.modules() if isinstance(layer, BaseTunerLayer)]
 
-    ``trainable`` lists the adapters whose weights stay trainable: switching freezes all but the active one.
+
+def activate_adapter(layers: Sequence[BaseTunerLayer], name: str | None, trainable: Sequence[str]) -> None:
+    """Make ``name`` the only active adapter of ``layers`` (none for the base law).
+
+    ``trainable`` lists the adapters whose weights stay trainable: switching freezes all but the active one. A layer
+    that is as it should be is left alone, since switching touches every weight and each step of a decoder asks for it.
     """
-    for layer in base.modules():
-        if isinstance(layer, BaseTunerLayer):
-            if name is None:
-                layer.enable_adapters(False)
-            else:
-                layer.enable_adapters(True)
-                layer.set_adapter([name])
-            layer.set_requires_grad(list(trainable), True)
+    for layer in layers:
+        if _is_active(layer, name):
+            continue
+        if name is None:
+            layer.enable_adapters(False)
+        else:
+            layer.enable_adapters(True)
+            layer.set_adapter([name])
+        layer.set_requires_grad(list(trainable), True)
+
+
+def _is_active(layer: BaseTunerLayer, name: str | None) -> bool:
+    if name is None:
+        return layer.disable_adapters
+    return not layer.disable_adapters and layer.active_adapters == [name]
