@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 YAMLS = sorted((Path(next(iter(stratagem.configs.__path__))) / "inference").glob("*.yaml"))
 
-STEPS, REPEATS = 200, 8
+STEPS, REPEATS = 100, 8
 
 LEAST = 0.1
 """Nats per sequence by which a fit must have gained."""
