@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -114,28 +115,39 @@ def _own_logging() -> Iterator[None]:
         yield
 
 
+THREE = (
+    "fit.steps=36",
+    "fit.eval_every=6",
+    "fit.starts=3",
+    "fit.start_steps=24",
+    "role@roles.decoder=lora",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three starts that nothing has stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with own_logging():
+        main(tiny_fit(base, run, *THREE))
+    return run
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill"])
 @pytest.mark.usefixtures("_own_logging")
 def test_a_command_stopped_in_its_second_start_goes_on_to_the_same_run(
-    how: signal.Signals, base: Path, tmp_path: Path
+    how: signal.Signals, base: Path, whole: Path, tmp_path: Path
 ) -> None:
-    settings = (
-        "fit.steps=60",
-        "fit.eval_every=10",
-        "fit.starts=3",
-        "fit.start_steps=40",
-        "role@roles.decoder=lora",
-    )
-    run, whole = tmp_path / "run", tmp_path / "whole"
-    with stratagem_process(tiny_fit(base, run, *settings)) as process:
+    run = tmp_path / "run"
+    with stratagem_process(tiny_fit(base, run, *THREE)) as process:
         begun = run / FOLDER / "1" / METRICS
-        while not begun.is_file() or len(begun.read_bytes().splitlines()) < 13:
+        while not begun.is_file() or len(begun.read_bytes().splitlines()) < 8:
             assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
         process.send_signal(how)
         process.communicate(timeout=60)
     assert not (run / STATE).exists()
-    main(tiny_fit(base, run, *settings, "resume=true"))
-    main(tiny_fit(base, whole, *settings))
+    main(tiny_fit(base, run, *THREE, "resume=true"))
     assert json.loads((run / SCORES).read_text()) == json.loads((whole / SCORES).read_text())
     assert lines(run) == lines(whole)
     assert_same_bits(run / "model" / WEIGHTS, whole / "model" / WEIGHTS)
