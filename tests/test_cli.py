@@ -335,7 +335,8 @@ def test_a_base_is_trained_and_then_fitted(command: Command, tmp_path: Path) -> 
 def test_a_sweep_fits_each_choice_in_a_folder_of_its_own(
     command: Command, base: Path, tmp_path: Path
 ) -> None:
-    sweep = ["--multirun", "seed=0,1", "fit.mixed_precision=no,bf16", "fit.steps=2"]
+    small = ["inference=elbo", "fit.steps=2", "fit.start_cost=0", "data.num_test=4"]
+    sweep = ["--multirun", "seed=0,1", "fit.mixed_precision=no,bf16", *small]
     said = command(*tiny_fit(base, tmp_path / "runs", *sweep))
     assert said.status == 0, said.out
     paths = list((tmp_path / "runs").rglob("config.yaml"))
@@ -408,26 +409,25 @@ terms: {guide: {_target_: stratagem.inference.terms.ForwardKL}}
 
 
 def test_programs_and_configs_of_ones_own(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model, a guide and an inference from a module on PYTHONPATH and YAMLs in a folder, nothing else edited."""
+    """A model, a guide and an inference from a module on the path and YAMLs in a folder, nothing else edited."""
     (tmp_path / "own_programs.py").write_text(OWN_MODULE)
     for name, text in OWN_CONFIGS.items():
         path = tmp_path / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     own = ["model=plan", "guide=plan", "inference=halved", "--config-dir", str(tmp_path / "configs")]
-    words = tiny_fit(base, tmp_path / "run", *own)
-    with stratagem_process(words, PYTHONPATH=str(tmp_path)) as process:
-        said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, said
+    monkeypatch.syspath_prepend(tmp_path)
+    said = command(*tiny_fit(base, tmp_path / "run", *own))
+    assert said.status == 0, said.out
     tests = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["split"] == "test"]
     assert tests[-1]["bound"] > tests[0]["bound"]
     assert {name for name in tests[0] if name.startswith("usage/")} == {f"usage/{k}" for k in range(6)}
     with pytest.raises(ValueError, match=r"own_programs\.Plan.*trust_remote_code=true"):
         load_pretrained(tmp_path / "run")
-    monkeypatch.syspath_prepend(tmp_path)
     model, guide = load_pretrained(tmp_path / "run", trust_remote_code=True)
+    sys.modules.pop("own_programs")
     assert type(model).__name__ == "Plan"
     assert guide.plan.abs().max() > 0
 

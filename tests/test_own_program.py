@@ -426,6 +426,7 @@ def test_the_commands_of_the_example_run(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["stratagem"])
     small = ["fit.steps=2", "fit.eval_every=2", "fit.batch_size=4", "data.num_train=32", "data.num_test=12"]
+    small += ["data.max_new_tokens=8"]
     words = told(EXAMPLES / "README.md")
     in_docstring = told(EXAMPLES / "own_latent_model.py")
     assert len(in_docstring) == 4
