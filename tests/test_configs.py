@@ -237,7 +237,9 @@ def objective(plan: Plan, data: Dataset) -> float:
 
 @pytest.mark.parametrize(("latent", "inference"), [ALGORITHMS[0], ALGORITHMS[-1]])
 def test_a_pairing_is_put_together_as_it_is_composed(latent: str, inference: str) -> None:
-    assert paired(latent, inference) == composed("fit", f"latent@latents.z={latent}", f"inference={inference}")
+    assert paired(latent, inference) == composed(
+        "fit", f"latent@latents.z={latent}", f"inference={inference}"
+    )
 
 
 @pytest.fixture(scope="module")
