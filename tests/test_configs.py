@@ -54,11 +54,18 @@ def chosen(key: str, option: str) -> DictConfig:
     return composed("fit", f"{key}={option}")
 
 
-def paired(latent: str, inference: str) -> DictConfig:
-    """A fit with both, put together from two that are composed once."""
-    config = chosen("latent@latents.z", latent).copy()
-    config.inference = chosen("inference", inference).inference
+def assembled(options: dict[str, str]) -> DictConfig:
+    """A fit with some options, put together from those with one of them, each of which is composed once."""
+    (first, option), *others = options.items()
+    config = chosen(first, option).copy()
+    for key, option in others:
+        place = place_of(key)
+        OmegaConf.update(config, place, OmegaConf.select(chosen(key, option), place), merge=False)
     return config
+
+
+def paired(latent: str, inference: str) -> DictConfig:
+    return assembled({"latent@latents.z": latent, "inference": inference})
 
 
 def choices(command: str) -> list[str]:
@@ -88,8 +95,8 @@ ALGORITHMS = list(itertools.product(OPTIONS["latent"], OPTIONS["inference"]))
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Overrides for a fit on a random LM over ten tokens, in place of the one that the config names."""
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Builds a random LM over ten tokens in place of the one that the config names; a file of pairs for it."""
 
     def make(config: DictConfig) -> Backbone:
         return tiny_backbone({name: instantiate(role) for name, role in node(config, "roles").items()})
@@ -98,7 +105,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"prompt": "a b", "response": "c", "text": "a"}, {"prompt": "b", "response": "d a", "text": "b"}]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return [f"path={pairs}"]
+    return pairs
 
 
 def plan_of(folder: Path, config: DictConfig) -> Plan:
@@ -140,7 +147,7 @@ def test_every_yaml_is_found() -> None:
 
 @pytest.mark.parametrize(("command", "key", "option"), CASES)
 def test_every_option_composes_and_its_classes_exist(command: str, key: str, option: str) -> None:
-    config = composed(command, f"{key}={option}")
+    config = chosen(key, option) if command == "fit" else composed(command, f"{key}={option}")
     part = OmegaConf.select(config, place_of(key))
     assert part is not None
     for target in targets(OmegaConf.to_container(part)):
@@ -150,17 +157,19 @@ def test_every_option_composes_and_its_classes_exist(command: str, key: str, opt
 @pytest.mark.parametrize(
     ("key", "option"), [(key, option) for command, key, option in CASES if command == "fit"]
 )
-def test_every_option_builds(tmp_path: Path, tiny: list[str], key: str, option: str) -> None:
+def test_every_option_builds(tmp_path: Path, tiny: Path, key: str, option: str) -> None:
     """With a pairing of latent and algorithm at least."""
     tried: list[Plan | ValueError] = []
-    own = [f"guide.encoder={save_encoder(tmp_path / 'encoder', 'bert')}"] if option == "encoder" else []
     pairings = [
-        {"latent@latents.z": latent, "inference": inference, key: option}
+        {key: option, "latent@latents.z": latent, "inference": inference} | {key: option}
         for latent, inference in [("categorical", "marginal"), ("normal", "elbo_pathwise"), *ALGORITHMS]
     ]
-    for chosen in dict.fromkeys(tuple(pairing.items()) for pairing in pairings):
-        overrides = [f"{name}={value}" for name, value in chosen]
-        tried.append(plan_or_refusal(tmp_path, composed("fit", *overrides, *own, *tiny)))
+    for pairing in dict.fromkeys(tuple(pairing.items()) for pairing in pairings):
+        config = assembled(dict(pairing))
+        config.path = str(tiny)
+        if option == "encoder":
+            config.guide.encoder = str(save_encoder(tmp_path / "encoder", "bert"))
+        tried.append(plan_or_refusal(tmp_path, config))
         if isinstance(tried[-1], Plan):
             break
     plan = tried[-1]
@@ -177,22 +186,16 @@ def test_every_task_builds(option: str) -> None:
     assert task.name == option
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("inference", OPTIONS["inference"])
-def test_every_inference_fits_a_tiny_model(tmp_path: Path, tiny: list[str], inference: str) -> None:
+def test_every_inference_fits_a_tiny_model(tmp_path: Path, inference: str) -> None:
     """On a latent of each kind it is for: finite gradients, weights that move everywhere, an objective that rises."""
-    settings = [
-        "fit.steps=30",
-        "fit.batch_size=8",
-        "fit.eval_every=30",
-        "fit.progress=false",
-        "optim.warmup=2",
-        "optim.lr.router=0.0003",
-    ]
-    algorithm = [f"inference={inference}", *settings, *tiny]
-    tried = [
-        plan_or_refusal(tmp_path / latent, composed("fit", f"latent@latents.z={latent}", *algorithm))
-        for latent in ("categorical", "normal")
-    ]
+    tried = []
+    for latent in ("categorical", "normal"):
+        config = paired(latent, inference)
+        config.fit.update(steps=30, batch_size=8, eval_every=30, progress=False)
+        config.optim.update(warmup=2, lr={**config.optim.lr, "router": 0.0003})
+        tried.append(plan_or_refusal(tmp_path / latent, config))
     plans = [plan for plan in tried if isinstance(plan, Plan)]
     assert plans, tried
     for place, plan in enumerate(plans):
@@ -235,11 +238,15 @@ def objective(plan: Plan, data: Dataset) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize(("latent", "inference"), [ALGORITHMS[0], ALGORITHMS[-1]])
-def test_a_pairing_is_put_together_as_it_is_composed(latent: str, inference: str) -> None:
-    assert paired(latent, inference) == composed(
-        "fit", f"latent@latents.z={latent}", f"inference={inference}"
-    )
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latent@latents.z": "normal", "inference": "elbo_pathwise"},
+        {"guide": "flow", "latent@latents.z": "normal", "inference": "elbo_rloo"},
+    ],
+)
+def test_what_is_put_together_is_what_is_composed(options: dict[str, str]) -> None:
+    assert assembled(options) == composed("fit", *(f"{key}={option}" for key, option in options.items()))
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +273,7 @@ def test_a_pairing_works_or_is_refused_with_one_that_does(
         working.add(mend)
 
 
-@pytest.mark.usefixtures("no_likelihood")
+@pytest.mark.usefixtures("no_likelihood", "tiny")
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
@@ -284,11 +291,9 @@ def test_a_pairing_works_or_is_refused_with_one_that_does(
         ),
     ],
 )
-def test_refusals_name_both_and_the_mend(
-    tmp_path: Path, tiny: list[str], overrides: list[str], named: list[str]
-) -> None:
+def test_refusals_name_both_and_the_mend(tmp_path: Path, overrides: list[str], named: list[str]) -> None:
     with pytest.raises(ValueError, match=named[0]) as refusal:
-        plan_of(tmp_path, composed("fit", *overrides, *tiny))
+        plan_of(tmp_path, composed("fit", *overrides))
     assert [word for word in named if word not in str(refusal.value)] == []
 
 
