@@ -26,8 +26,8 @@ from stratagem.models import (
     calibrate,
     collate,
 )
+from stratagem.models.backbone import LowRank
 from stratagem.models.conditioning.cross_attention import _attend
-from stratagem.models.conditioning.low_rank import scaled
 from stratagem.models.language_model import LanguageModel, warper
 from stratagem.models.text import trim
 from torch import Tensor
@@ -223,7 +223,7 @@ def test_formulas() -> None:
     torch.manual_seed(0)
     h = torch.randn(1, 4, 5)
     down, up, g = torch.randn(5, 2), torch.randn(2, 6), torch.randn(1, 2)
-    torch.testing.assert_close(scaled(down, up, h, g)[0, 3], up.T @ (g[0] * (down.T @ h[0, 3])))
+    torch.testing.assert_close(LowRank(down, up)(h, g)[0, 3], up.T @ (g[0] * (down.T @ h[0, 3])))
     query, keys, values = torch.randn(5, 3), torch.randn(1, 2 * 3), torch.randn(1, 2 * 5)
     weight = (keys.reshape(2, 3) @ (query.T @ h[0, 1]) / 3**0.5).softmax(0)
     torch.testing.assert_close(_attend(query, 2, h, keys, values)[0, 1], weight @ values.reshape(2, 5))
