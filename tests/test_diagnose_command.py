@@ -20,6 +20,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_base(tmp_path_factory.mktemp("base"))
 
 
+@pytest.fixture(scope="module")
+def two(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two runs that differ in their first weights."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = folder / "first", folder / "second"
+    with own_logging():
+        for draw, run in enumerate(runs):
+            main(tiny_fit(base, run, f"fit.draw={draw}"))
+    return runs
+
+
 def called(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
     """A command in this process: its status and its words."""
     status = 0
@@ -33,23 +44,20 @@ def called(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]
 
 
 def test_two_runs_are_two_chains_of_one_file(
-    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Path, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["stratagem"])
-    runs = [tmp_path / "first", tmp_path / "second"]
-    for draw, run in enumerate(runs):
-        assert called(capfd, *tiny_fit(base, run, f"fit.draw={draw}"))[0] == 0
-    status, said = called(capfd, "diagnose", f"run={runs[0]}", f"runs=[{runs[1]}]", "device=cpu")
+    status, said = called(capfd, "diagnose", f"run={two[0]}", f"runs=[{two[1]}]", "device=cpu")
     assert status == 0, said
-    found = json.loads((runs[0] / "diagnostics.json").read_text())
+    found = json.loads((two[0] / "diagnostics.json").read_text())
     assert said.splitlines()[0] == found["headline"]
     assert -0.5 < found["figures"]["stability/runs"] <= 1
-    evaluated = json.loads((runs[0] / "evaluation.json").read_text())
+    evaluated = json.loads((two[0] / "evaluation.json").read_text())
     assert found["figures"]["fidelity/kl_per_token"] == pytest.approx(evaluated["fidelity/kl_per_token"])
     assert found["figures"]["use/verdict"] == evaluated["use/verdict"]
-    page = (runs[0] / "report.html").read_text()
+    page = (two[0] / "report.html").read_text()
     assert all(finding["name"] in page for finding in found["findings"])
-    data = read_inference_data(runs[0] / "posterior.nc")
+    data = read_inference_data(two[0] / "posterior.nc")
     assert data["posterior"].sizes["chain"] == 2
     assert data["posterior"].sizes["datum"] == data["observed_data"].sizes["datum"]
 
@@ -114,24 +122,24 @@ def check_probes(run: Path, said: str, figures: dict[str, float]) -> None:
 
 
 def test_mistakes_get_a_line_with_their_mend(
-    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Path, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["stratagem"])
-    another = save_tiny_base(tmp_path / "base", seed=1)
-    for lm, run in ((base, tmp_path / "one"), (another, tmp_path / "two")):
-        assert called(capfd, *tiny_fit(lm, run))[0] == 0
-    status, said = called(
-        capfd, "diagnose", f"run={tmp_path / 'one'}", f"runs=[{tmp_path / 'two'}]", "device=cpu"
-    )
+    one, another = two[0], save_tiny_base(tmp_path / "base", seed=1)
+    assert called(capfd, *tiny_fit(another, tmp_path / "run", "inference=elbo", "fit.steps=2"))[0] == 0
+    status, said = called(capfd, "diagnose", f"run={one}", f"runs=[{tmp_path / 'run'}]", "device=cpu")
     assert (status, len(said.strip().splitlines())) == (1, 1)
     assert "runs are compared on one base" in said
     unfitted = tmp_path / "unfitted"
     unfitted.mkdir()
-    (unfitted / "config.yaml").write_text((tmp_path / "one" / "config.yaml").read_text())
+    (unfitted / "config.yaml").write_text((one / "config.yaml").read_text())
     columns, foreign = tmp_path / "columns.csv", tmp_path / "foreign.csv"
     columns.write_text("a,b\n1,2\n")
     foreign.write_text("prompt,paraphrase\nof another,run\n")
-    run = f"run={tmp_path / 'one'}"
+    run = f"run={one}"
     for words, named in (
         ([], "no run given; pass run=DIR"),
         (["run=nowhere"], "run=nowhere: no saved latent model there; .* pass a folder made by stratagem fit"),

@@ -120,7 +120,7 @@ def test_what_a_linear_reader_cannot_read_is_not_explicit() -> None:
 
 
 def test_measures_do_not_depend_on_the_scale_of_a_coordinate() -> None:
-    factors = factors_of()
+    factors = factors_of(1000)
     z = factors + np.random.default_rng(1).normal(0, 0.3, factors.shape)
     for measure in (mig, modularity, sap, z_diff, z_min_var, dci):
         before, after = measure(z, factors), measure(z * [1e-3, 1.0, 1e3], factors)
