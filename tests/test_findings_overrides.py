@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ TEXTS = [text for path in sorted(FOLDER.glob("*.py")) for text in texts(ast.pars
 ADVISED = advised()
 
 
+@cache
 def composed(command: str, *words: str) -> DictConfig:
     with initialize_config_module("stratagem.configs", version_base="1.3"):
         return compose(command, list(words))
