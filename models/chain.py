@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pyro
 import torch
@@ -24,7 +24,7 @@ from .routers import Router
 from .template import Template
 
 
-class Chain(nn.Module, ABC):
+class Chain(nn.Module):
     """``p(z_0|x) p(z_1|x,z_0) ... p(y|x,z_0,z_1,...)``, latents of one family each with its own way into the decoder.
 
     The law of a latent is the router's, its parameters moved by a linear map of the features of those before it.
@@ -32,14 +32,13 @@ class Chain(nn.Module, ABC):
     Args:
         backbone: the LM and its roles.
         latents: the family, under the name that the sites get with their number: ``z0``, ``z1``, ...
-        router: makes ``p(z_i|x)``.
-        conditioning: makes the way one latent enters the decoder.
+        router: makes ``p(z_i|x)``, a law of the family.
+        conditionings: make the way into the decoder of each latent in turn.
         template: makes what stands around x and y.
-        number: of latents.
         reach: how many latents back a law looks; all where None.
 
     Raises:
-        ValueError: another number of families than one, or fewer latents than two.
+        ValueError: another number of families than one, fewer latents than two, or a router whose law is a mixture.
     """
 
     def __init__(
@@ -47,12 +46,12 @@ class Chain(nn.Module, ABC):
         backbone: Backbone,
         latents: Mapping[str, Latent],
         router: Callable[[Backbone, Latent], Router],
-        conditioning: Callable[..., Conditioning],
+        conditionings: Sequence[Callable[[Backbone, Latent], Conditioning]],
         template: Callable[[Backbone], Template],
-        number: int,
         reach: int | None,
     ) -> None:
         super().__init__()
+        number = len(conditionings)
         if len(latents) != 1 or number < 2:
             raise ValueError(
                 f"model {type(self).__name__}: expected one family of latents and a chain of at least 2, got "
@@ -62,15 +61,17 @@ class Chain(nn.Module, ABC):
         self.backbone = backbone
         self.latents = {f"{name}{place}": latent for place in range(number)}
         self.routers = nn.ModuleDict({site: router(backbone, latent) for site in self.latents})
+        for made in self.routers.values():
+            if type(made).forward is not Router.forward:
+                raise ValueError(
+                    f"model {type(self).__name__}: the latents before move the parameters of a law of the family, and "
+                    f"{type(made).__name__} makes a mixture of such laws; use router=pooled, learned, token or uniform"
+                )
         self.conditionings = nn.ModuleDict(
-            {site: self.enter(conditioning, latent, place) for place, site in enumerate(self.latents)}
+            {site: make(backbone, latent) for site, make in zip(self.latents, conditionings, strict=True)}
         )
         self.template = template(backbone)
         self.carry = Carry([latent] * number, reach)
-
-    @abstractmethod
-    def enter(self, conditioning: Callable[..., Conditioning], latent: Latent, place: int) -> Conditioning:
-        """The way into the decoder of the latent at ``place`` of the chain."""
 
     def memory(self, z: Sequence[Tensor]) -> Memory:
         """What values of the latents, in the order of the chain, add to the decoder's context."""
@@ -121,10 +122,8 @@ class LayeredLM(Chain):
                 "model layered: the conditioning acts on all layers at once; use one with a setting layers: "
                 "conditioning=tensor_product, residual, cross_attention, modulated_lora or lora_experts"
             )
-        super().__init__(backbone, latents, router, conditioning, template, backbone.num_layers, None)
-
-    def enter(self, conditioning: Callable[..., Conditioning], latent: Latent, place: int) -> Conditioning:
-        return conditioning(self.backbone, latent, layers=[place])
+        entries = [partial(conditioning, layers=[layer]) for layer in range(backbone.num_layers)]
+        super().__init__(backbone, latents, router, entries, template, None)
 
 
 class SegmentedLM(Chain):
@@ -154,23 +153,21 @@ class SegmentedLM(Chain):
     ) -> None:
         if length < 1:
             raise ValueError(f"model segmented: length must be at least 1, got {length}")
+        super().__init__(backbone, latents, router, [conditioning] * segments, template, 1)
         self.length = length
-        super().__init__(backbone, latents, router, conditioning, template, segments, 1)
-
-    def enter(self, conditioning: Callable[..., Conditioning], latent: Latent, place: int) -> Conditioning:  # noqa: ARG002
-        made = conditioning(self.backbone, latent)
-        memory = made.memory(torch.zeros(latent.num_features, device=self.backbone.device))
-        if (
-            memory.key_values is None
-            or memory.tokens is not None
-            or memory.edits
-            or memory.places is not None
-        ):
-            raise ValueError(
-                "model segmented: a latent enters by keys and values that are seen from its segment on; use "
-                "conditioning=prefix"
-            )
-        return made
+        for made in self.conditionings.values():
+            assert isinstance(made, Conditioning)
+            memory = made.memory(torch.zeros(made.latent.num_features, device=backbone.device))
+            if (
+                memory.key_values is None
+                or memory.tokens is not None
+                or memory.edits
+                or memory.places is not None
+            ):
+                raise ValueError(
+                    "model segmented: a latent enters by keys and values that are seen from its segment on; use "
+                    "conditioning=prefix"
+                )
 
     def memory(self, z: Sequence[Tensor]) -> Memory:
         parts = []

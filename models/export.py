@@ -52,9 +52,7 @@ def export_adapter(model: LatentLM, z: Any, folder: str | Path, prompt: str | No
     wrong = {name: c.strength for name, c in model.conditionings.items() if c.strength != 1}
     if wrong:
         raise ValueError(f"export: adapters act at strength 1, the model has {wrong}; set_strength(1)")
-    if z is None or z == "all":
-        raise ValueError(f"export: expected one value of z, got {z}; pass z=VALUE")
-    values = {name: value.to(backbone.device) for name, value in (values_of(model.latents, z) or {}).items()}
+    values = _one_value(model, z)
     first = backbone.eos_ids[0] if backbone.bos_id == -1 else backbone.bos_id
     example = Example((first,)) if prompt is None else encode(backbone, prompt)
     law = model.decoder(collate([example], backbone.pad_id).to(backbone.device), values)
@@ -76,7 +74,7 @@ def divergence(model: LatentLM, z: Any, folder: str | Path, batches: Sequence[Ba
         batches: prompts, one datum each.
     """
     adapted = read_adapter(model.backbone, Path(folder))
-    values = {n: v.to(model.backbone.device) for n, v in (values_of(model.latents, z) or {}).items()}
+    values = _one_value(model, z)
     out = []
     for batch in batches:
         law = model.decoder(batch, values)
@@ -87,6 +85,13 @@ def divergence(model: LatentLM, z: Any, folder: str | Path, batches: Sequence[Ba
         theirs = logits_of(adapted, ids)[0, -len(own) :].log_softmax(-1)
         out.append((own.exp() * (own - theirs)).sum(-1)[mask].mean())
     return torch.stack(out).clamp(min=0)
+
+
+def _one_value(model: LatentLM, z: Any) -> dict[str, Tensor]:
+    values = None if z == "all" else values_of(model.latents, z)
+    if values is None:
+        raise ValueError(f"export: expected one value of z, got {z}; pass z=VALUE")
+    return {name: value.to(model.backbone.device) for name, value in values.items()}
 
 
 def _difference(law: LanguageModel, adapted: Any) -> float:

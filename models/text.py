@@ -17,14 +17,14 @@ def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Exam
         ValueError: a blank prompt, or ``""`` where the tokenizer has no begin token; a response without any token.
     """
     tokenizer = backbone.tokenizer
-    ids = tuple(tokenizer(prompt, verbose=False)["input_ids"]) if prompt else (backbone.bos_id,)
-    if prompt and ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
-        ids = ids[:-1]
-    if backbone.bos_id == -1 and not prompt:
+    if not prompt and backbone.bos_id == -1:
         raise ValueError(
             "empty prompt: the tokenizer has no begin token that a text could start from; give a prompt"
         )
-    if (prompt and not prompt.strip()) or not ids:
+    ids = tuple(tokenizer(prompt, verbose=False)["input_ids"]) if prompt else (backbone.bos_id,)
+    if prompt and ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
+        ids = ids[:-1]
+    if prompt.isspace() or not ids:
         raise ValueError(
             'empty prompt: expected at least one token of text to condition on, or "" for a text from its beginning'
         )

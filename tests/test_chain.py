@@ -25,6 +25,7 @@ from stratagem.models import (
     KeyValuePrefix,
     Latent,
     LayeredLM,
+    MixturePrior,
     Normal,
     PooledRouter,
     Residual,
@@ -188,6 +189,10 @@ def test_gradients_reach_every_part_by_draws(name: str, make_backbone: Make, mak
         ),
         (lambda b: SegmentedLM(b, {"z": Normal(2)}, PooledRouter, Residual), "use conditioning=prefix"),
         (lambda b: SegmentedLM(b, {"z": Normal(2)}, PooledRouter, SlotTokens), "use conditioning=prefix"),
+        (
+            lambda b: LayeredLM(b, {"z": Normal(2)}, MixturePrior, Residual),
+            "MixturePrior makes a mixture of such laws; use router=pooled",
+        ),
         (lambda b: segmented(b, Normal(2), 1), "a chain of at least 2, got z and 1"),
         (
             lambda b: LayeredLM(b, {"z": Normal(2), "w": Normal(2)}, PooledRouter, Residual),

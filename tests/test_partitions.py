@@ -230,7 +230,7 @@ def test_the_cut_with_the_right_names_wins_wherever_it_stands(
     data, z, turned = named_by_kind
     mixed = torch.where(torch.arange(len(z)) // RESPONSES % 2 == 0, z, torch.tensor([1, 0, 2, 3])[z])
     state = torch.random.get_rng_state()
-    for place, cuts in ((0, [z, turned, mixed]), (2, [mixed, turned, z])):
+    for place, cuts in enumerate([[z, turned, mixed], [turned, z, mixed], [mixed, turned, z]]):
         assert referee(bundled, data, cuts, 4, 40, 1, 0) == place
     assert referee(bundled, data, [turned], 4, 40, 1, 0) == 0
     assert torch.equal(state, torch.random.get_rng_state())

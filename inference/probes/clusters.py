@@ -7,14 +7,13 @@ from importlib.util import find_spec
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 
-from ..diagnosis.pictures.embedding import tsne, umap
+from ..diagnosis.pictures.embedding import scattered, tsne, umap
 from ..diagnosis.pictures.labels import named_groups
-from ..diagnosis.pictures.style import COLOURS, MARKERS, STYLE, WIDE, panels
+from ..diagnosis.pictures.style import STYLE, WIDE, panels
 from .averages import averaged
 from .probe import Probe, Reading
 from .space import UNKNOWN, Space
@@ -95,20 +94,7 @@ def _picture(points: np.ndarray, maps: Sequence[str], labels: Mapping[str, Seque
             assert groups is not None
             for column, (name, plane) in enumerate(planes.items()):
                 panel = axes[row * len(maps) + column]
-                for k, value in enumerate(groups.names):
-                    here = plane[groups.place == k]
-                    sns.scatterplot(
-                        x=here[:, 0],
-                        y=here[:, 1],
-                        ax=panel,
-                        color=COLOURS[k],
-                        marker=MARKERS[k],
-                        s=22,
-                        alpha=0.75,
-                        linewidth=0,
-                        label=value,
-                        legend=False,
-                    )
+                scattered(panel, plane, groups)
                 panel.set(xlabel="first coordinate", ylabel="second coordinate")
                 panel.set_title(f"{NAMES[name]}, by {label}")
             axes[(row + 1) * len(maps) - 1].legend(

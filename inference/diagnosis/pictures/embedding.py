@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -39,25 +40,31 @@ def embedding(diagnosis: Diagnosis) -> Figure | None:
             sns.scatterplot(
                 x=points[:, 0], y=points[:, 1], ax=panel, color=COLOURS[0], s=18, alpha=0.7, linewidth=0
             )
-        for place, name in enumerate(groups.names if groups else ()):
-            here = points[groups.place == place] if groups else points
-            sns.scatterplot(
-                x=here[:, 0],
-                y=here[:, 1],
-                ax=panel,
-                color=COLOURS[place],
-                marker=MARKERS[place],
-                s=22,
-                alpha=0.75,
-                linewidth=0,
-                label=name if panel is axes[0] else None,
-                legend=False,
-            )
+        else:
+            scattered(panel, points, groups, named=panel is axes[0])
         panel.set(xlabel=across, ylabel=up)
         panel.set_title(heading)
     if groups is not None:
         figure.legend(loc="outside upper left", ncols=len(groups.names), handletextpad=0.2, columnspacing=1.2)
     return figure
+
+
+def scattered(panel: Axes, points: np.ndarray, groups: Groups, named: bool = True) -> None:
+    """Points ``(N, 2)`` in the colour and the mark of their group, which the panel knows by name where ``named``."""
+    for place, name in enumerate(groups.names):
+        here = points[groups.place == place]
+        sns.scatterplot(
+            x=here[:, 0],
+            y=here[:, 1],
+            ax=panel,
+            color=COLOURS[place],
+            marker=MARKERS[place],
+            s=22,
+            alpha=0.75,
+            linewidth=0,
+            label=name if named else None,
+            legend=False,
+        )
 
 
 def posterior_means(diagnosis: Diagnosis) -> np.ndarray | None:
