@@ -1,6 +1,7 @@
 """The Pyro guides: q(z|x,y)."""
 
 from .amortized import AmortizedGuide
+from .annotated import AnnotatedGuide
 from .autoregressive import AutoregressiveGuide
 from .encoder import EncoderGuide
 from .exact import ExactGuide
@@ -12,6 +13,7 @@ from .semi_amortised import SemiAmortisedGuide
 
 __all__ = [
     "AmortizedGuide",
+    "AnnotatedGuide",
     "AutoregressiveGuide",
     "EncoderGuide",
     "ExactGuide",

@@ -103,6 +103,10 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     torch.manual_seed(config.seed)
     backbone = build_backbone(config)
     step = build_step(config, backbone)
+    if data.annotations and not hasattr(step.model, "annotations"):
+        raise ValueError(
+            f"data.annotations: {type(step.model).__name__} is told none; set model=annotated, or leave them out"
+        )
     about = describe(backbone, node(config, "model"), node(config, "guide"))
     write_atomic(folder / "model" / CONFIG, json.dumps(about, indent=2).encode())
     return Plan(backbone, step, data, optim, settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..tasks import Row, Split, Task, read_rows
@@ -12,10 +14,14 @@ from ..tasks import Row, Split, Task, read_rows
 
 @dataclass(frozen=True)
 class Texts:
-    """Prompts of one split, with a response where there is one to learn from; None is sampled from the base."""
+    """Prompts of one split, with a response where there is one to learn from; None is sampled from the base.
+
+    ``annotations`` has a label for each word of a response, or None for a response without; empty for none at all.
+    """
 
     prompts: list[str]
     responses: list[str | None]
+    annotations: list[list[str] | None] = field(default_factory=list)
 
 
 class Data(ABC):
@@ -26,11 +32,13 @@ class Data(ABC):
         truncate: cut what is too long (prompts at their head, responses at their tail) instead of refusing
             it.
         task: the task with known strategies; None where nothing is known.
+        annotations: names of the labels that words of the responses bear.
     """
 
     max_new_tokens: int
     truncate: bool = False
     task: Task | None = None
+    annotations: tuple[str, ...] = ()
 
     @abstractmethod
     def texts(self, split: Split, seed: int) -> Texts: ...
@@ -81,7 +89,52 @@ class TaskData(Data):
         return Texts(prompts, [self.task.sample(prompt, rng).response for prompt in prompts])
 
 
-class FileData(Data):
+class Annotated(Data):
+    """A file whose responses may have a label for each of their words, what blanks separate.
+
+    Args:
+        annotation_column: of the labels, a JSON list or a text with blanks between them; ``O`` for a word without.
+        annotations: their names.
+        annotated: share of the training responses that keep theirs; the others teach the law without.
+    """
+
+    rows: list[Row]
+    path: str | Path | None
+
+    def _annotate(self, column: str | None, names: Sequence[str] | None, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"data.annotated must be between 0 and 1, got {share}")
+        if names and column is None:
+            raise ValueError(
+                "data.annotations: names of labels without the column that has them; set data.annotation_column"
+            )
+        self.annotations, self.annotated = tuple(str(name) for name in names or ()), share
+        self.labels = [None if column is None else self._labels(row, column) for row in self.rows]
+
+    def _labels(self, row: Row, column: str) -> list[str] | None:
+        if column not in row.columns:
+            raise ValueError(
+                f"{self.path}: no column {column}; there are {', '.join(row.columns)}. Set "
+                "data.annotation_column to one"
+            )
+        text = row.columns[column].strip()
+        if not text.startswith("["):
+            return text.split() or None
+        try:
+            return [str(label or "O") for label in json.loads(text)]
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path}: annotations {text[:40]} are no JSON ({error}); expected a list, or "
+                "labels with blanks between"
+            ) from None
+
+    def _annotations_of(self, rows: Sequence[int], split: Split, seed: int) -> list[list[str] | None]:
+        rng = random.Random(f"annotations/{seed}")
+        kept = [split == "test" or rng.random() < self.annotated for _ in rows]
+        return [self.labels[i] if keep else None for i, keep in zip(rows, kept, strict=True)]
+
+
+class FileData(Annotated):
     """Prompts and responses from a JSONL, CSV or TSV file, or prompts alone, one a line, from a TXT file.
 
     A share of the distinct prompts is held out, drawn by the seed.
@@ -95,6 +148,7 @@ class FileData(Data):
         test_share: of the distinct prompts, between 0 and 1.
         max_new_tokens: of a sampled response.
         truncate: cut what is too long instead of refusing it.
+        annotation_column, annotations, annotated: as of :class:`Annotated`.
 
     Raises:
         ValueError: no path, a setting out of range, or a file that cannot be read as told.
@@ -110,6 +164,9 @@ class FileData(Data):
         test_share: float = 0.1,
         max_new_tokens: int = 40,
         truncate: bool = False,
+        annotation_column: str | None = None,
+        annotations: Sequence[str] | None = None,
+        annotated: float = 1.0,
     ) -> None:
         if path is None:
             raise ValueError(
@@ -121,6 +178,11 @@ class FileData(Data):
         self.rows: list[Row] = read_rows(path, prompt_column, response_column)
         self.path, self.separator, self.samples = path, separator, responses_per_prompt
         self.samples_responses = response_column is None
+        if self.samples_responses and annotation_column is not None:
+            raise ValueError(
+                "data.annotation_column: responses that are sampled have no annotations; give them as well"
+            )
+        self._annotate(annotation_column, annotations, annotated)
         self.test_share, self.max_new_tokens, self.truncate = test_share, max_new_tokens, truncate
 
     @property
@@ -138,11 +200,13 @@ class FileData(Data):
         if self.samples_responses:
             prompts = [p + self.separator for p in kept for _ in range(self.samples)]
             return Texts(prompts, [None] * len(prompts))
-        rows = [row for row in self.rows if row.prompt in kept]
-        return Texts([row.prompt + self.separator for row in rows], [row.response for row in rows])
+        chosen = [i for i, row in enumerate(self.rows) if row.prompt in kept]
+        rows = [self.rows[i] for i in chosen]
+        prompts = [row.prompt + self.separator for row in rows]
+        return Texts(prompts, [row.response for row in rows], self._annotations_of(chosen, split, seed))
 
 
-class TextData(Data):
+class TextData(Annotated):
     """Texts without a prompt: x is empty, the LM's begin token alone.
 
     Args:
@@ -153,6 +217,7 @@ class TextData(Data):
         num_test: held-out texts, where they are sampled.
         max_new_tokens: of a sampled text.
         truncate: cut what is too long instead of refusing it.
+        annotation_column, annotations, annotated: as of :class:`Annotated`.
 
     Raises:
         ValueError: a setting out of range, or a file that cannot be read as told or has fewer than two texts.
@@ -167,6 +232,9 @@ class TextData(Data):
         num_test: int = 300,
         max_new_tokens: int = 40,
         truncate: bool = False,
+        annotation_column: str | None = None,
+        annotations: Sequence[str] | None = None,
+        annotated: float = 1.0,
     ) -> None:
         check_positive(num_train=num_train, num_test=num_test, max_new_tokens=max_new_tokens)
         if not 0 < test_share < 1:
@@ -174,6 +242,11 @@ class TextData(Data):
         self.rows = read_rows(path, column, None, "data.column") if path is not None else []
         self.path, self.test_share, self.truncate = path, test_share, truncate
         self.num, self.max_new_tokens = {"train": num_train, "test": num_test}, max_new_tokens
+        if path is None and annotation_column is not None:
+            raise ValueError(
+                "data.annotation_column: texts that are sampled have no annotations; give a file, path=FILE"
+            )
+        self._annotate(annotation_column, annotations, annotated)
         if path is not None and len({row.prompt for row in self.rows}) < 2:
             raise ValueError(f"{path}: a fit needs at least 2 distinct texts, one of them held out; got 1")
 
@@ -186,8 +259,10 @@ class TextData(Data):
         if self.path is None:
             number = self.num[split]
             return Texts([""] * number, [None] * number)
-        kept = _part([row.prompt for row in self.rows], self.test_share, split, seed)
-        return Texts([""] * len(kept), list(kept))
+        texts = [row.prompt for row in self.rows]
+        kept = set(_part(texts, self.test_share, split, seed))
+        rows = [i for i, text in enumerate(texts) if text in kept]
+        return Texts([""] * len(rows), [texts[i] for i in rows], self._annotations_of(rows, split, seed))
 
 
 def _part(texts: list[str], share: float, split: Split, seed: int) -> list[str]:

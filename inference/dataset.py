@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..models import Backbone, Batch, Example, LanguageModel, Reader, collate, encode_prompt
+from ..models import Backbone, Batch, Example, LanguageModel, Reader, annotate, collate, encode_prompt
 from ..models.backbone import BASE
 from ..models.pretrained import write_atomic
 from ..models.text import check_length, decode, encode, shorten, trim
@@ -106,7 +106,8 @@ def make_dataset(backbone: Backbone, data: Data, split: Split, seed: int, cache:
     """
     texts = data.texts(split, seed)
     examples, cut = [], 0
-    for prompt, response in zip(texts.prompts, texts.responses, strict=True):
+    given = texts.annotations or [None] * len(texts.prompts)
+    for prompt, response, labels in zip(texts.prompts, texts.responses, given, strict=True):
         example = encode(backbone, prompt, response)
         reserve = data.max_new_tokens if response is None else 0
         if data.truncate:
@@ -115,6 +116,8 @@ def make_dataset(backbone: Backbone, data: Data, split: Split, seed: int, cache:
             example = shorter
         try:
             check_length(backbone, example, reserve)
+            if response is not None and labels is not None:
+                example = annotate(backbone, example, response, labels, data.annotations)
         except ValueError as error:
             raise ValueError(f"prompt {shorten(prompt)!r}: {error}") from None
         examples.append(example)

@@ -18,9 +18,9 @@ class Optim:
     """AdamW with warm-up and cosine decay.
 
     Attributes:
-        lr: peak learning rate of each part: ``conditioning`` (how z enters, and the template), ``router`` and
-            ``posterior`` (their heads), ``backbone`` (adapters and copies of the LM), ``other`` (the rest of
-            a user's own program).
+        lr: peak learning rate of each part: ``conditioning`` (how z and annotations enter, and the template),
+            ``router`` and ``posterior`` (their heads), ``backbone`` (adapters and copies of the LM), ``other`` (the
+            rest of a user's own program).
         weight_decay: of AdamW, on the backbone's part alone.
         betas: of AdamW.
         warmup: steps of linear rise.
@@ -88,6 +88,6 @@ def part_of(name: str) -> str:
         return "posterior"
     if ".routers." in name or ".router." in name:
         return "router"
-    if ".conditionings." in name or ".conditioning." in name or ".template." in name:
+    if any(f".{part}." in name for part in ("conditionings", "conditioning", "template", "annotation")):
         return "conditioning"
     return "other"

@@ -1,5 +1,7 @@
 """The Pyro models: latents, router, decoder, conditioning, and the LM as a distribution."""
 
+from .annotated_lm import AnnotatedLM
+from .annotations import annotate
 from .backbone import Backbone, Frozen, Full, Lora, TextEncoder, load_backbone
 from .batch import Batch, Example, collate
 from .calibration import calibrate
@@ -45,6 +47,7 @@ from .routers import LearnedPrior, MixturePrior, PooledRouter, Router, TokenRout
 from .template import Tagged, Template
 
 __all__ = [
+    "AnnotatedLM",
     "Backbone",
     "BackboneReader",
     "Batch",
@@ -98,6 +101,7 @@ __all__ = [
     "UniformPrior",
     "VampPrior",
     "VonMisesFisher",
+    "annotate",
     "base_law",
     "calibrate",
     "collate",

@@ -11,10 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Example:
-    """One datum: token ids of a prompt (at least one) and of a response, its end token included where it ended."""
+    """One datum: token ids of a prompt (at least one) and of a response, its end token included where it ended.
+
+    ``annotations`` are labels of the response's tokens, 0 for none; empty where it has not been annotated.
+    """
 
     prompt: tuple[int, ...]
     response: tuple[int, ...] = ()
+    annotations: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Batch:
         response_mask: ``(B, Ty)``, True for a token.
         index: ``(B,)`` place of each datum in its data set.
         max_length: tokens of a response that is sampled.
+        annotations: ``(B, T)`` labels of the response's tokens, or of those to be sampled, 0 for none; None for none
+            at all.
         features: what frozen roles have computed for these data once and for all, by name.
     """
 
@@ -37,6 +43,7 @@ class Batch:
     response_mask: Tensor | None = None
     index: Tensor | None = None
     max_length: int = 64
+    annotations: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -57,6 +64,7 @@ class Batch:
             response=None if self.response is None else self.response.to(device),
             response_mask=None if self.response_mask is None else self.response_mask.to(device),
             index=None if self.index is None else self.index.to(device),
+            annotations=None if self.annotations is None else self.annotations.to(device),
             features={k: v.to(device) for k, v in self.features.items()},
         )
 
@@ -68,7 +76,11 @@ def collate(examples: Sequence[Example], pad_id: int, index: Sequence[int] | Non
     if not any(e.response for e in examples):
         return batch
     response, response_mask = _pad([e.response for e in examples], pad_id, left=False)
-    return replace(batch, response=response, response_mask=response_mask, max_length=response.shape[1])
+    batch = replace(batch, response=response, response_mask=response_mask, max_length=response.shape[1])
+    if not any(e.annotations for e in examples):
+        return batch
+    labels = [(*e.annotations, *[0] * (len(e.response) - len(e.annotations))) for e in examples]
+    return replace(batch, annotations=_pad(labels, 0, left=False)[0])
 
 
 def _pad(rows: Sequence[Sequence[int]], pad_id: int, left: bool) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .backbone import Backbone, KeyValues, SharedCache, Span, soft_span
 from .memory import Memory
@@ -40,6 +41,7 @@ class DecoderState:
         self._cache = SharedCache(shared, self.batch_shape, backbone.num_layers)
         self._tokens, self._window = memory.tokens, memory.window
         self._edits = [edit.rows(self.batch_shape) for edit in memory.edits]
+        self._added = memory.added
 
     def start(self, response: Tensor) -> Tensor:
         """Read the soft tokens, the prompt's last token and ``response`` ``(rows, T)``.
@@ -48,7 +50,7 @@ class DecoderState:
             Hidden states ``(rows, T + 1, hidden_size)`` that predict the response's tokens and the next one.
         """
         first = self.prompt.last.expand(self.batch_shape).reshape(-1, 1)  # (rows, 1)
-        embeddings = self.backbone.embed(torch.cat([first, response], 1), self.prompt.role)
+        embeddings = self._embed(torch.cat([first, response], 1), 0)
         span = self._span(0, response.shape[1] + 1)
         if self._tokens is None:
             return self._advance(embeddings, span)
@@ -69,8 +71,16 @@ class DecoderState:
 
     def step(self, token: Tensor, place: int) -> Tensor:
         """Read one more token ``(rows,)``, the response's ``place``-th; hidden states ``(rows, hidden_size)``."""
-        embeddings = self.backbone.embed(token[:, None], self.prompt.role)
-        return self._advance(embeddings, self._span(place, 1))[:, 0]
+        return self._advance(self._embed(token[:, None], place), self._span(place, 1))[:, 0]
+
+    def _embed(self, ids: Tensor, first: int) -> Tensor:
+        """Embeddings ``(rows, T, embedding_size)`` of the tokens at places ``first ..``, with what is added to them."""
+        embeddings = self.backbone.embed(ids, self.prompt.role)
+        if self._added is None:
+            return embeddings
+        added = self._added[..., first : first + ids.shape[1], :].to(embeddings.dtype)
+        rows = added.expand(*self.batch_shape, *added.shape[-2:]).reshape(len(ids), *added.shape[-2:])
+        return embeddings + pad(rows, (0, 0, 0, ids.shape[1] - rows.shape[1]))
 
     def _span(self, first: int, num: int) -> Span:
         """The span of places ``first ..`` after the prompt, place 0 being the prompt's last token."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from .annotations import annotation_ids
 from .batch import Batch, collate
 from .language_model import LanguageModel, Warp, warper
 from .latents import Capability, Latent
@@ -47,6 +48,7 @@ def generate(
     max_new_tokens: int = 64,
     temperature: float = 1.0,
     top_p: float = 1.0,
+    annotations: Sequence[str] | None = None,
 ) -> list[Generation]:
     """``n`` responses to each prompt: for each value of the latents that ``z`` names, or with z from the router.
 
@@ -61,9 +63,12 @@ def generate(
         max_new_tokens: of a response.
         temperature: 0 is greedy.
         top_p: mass of the tokens kept.
+        annotations: labels of the tokens to come, the first of them first, for a model that is told them; the tokens
+            after the last have none.
 
     Raises:
-        ValueError: an empty or too long prompt, a z out of range or unknown, or a setting out of range.
+        ValueError: an empty or too long prompt, a z out of range or unknown, a setting out of range, or annotations
+            that the model does not know.
     """
     if n < 1 or max_new_tokens < 1:
         raise ValueError(f"n and max_new_tokens must be at least 1, got {n} and {max_new_tokens}")
@@ -74,6 +79,14 @@ def generate(
     batch = (
         collate(examples, model.backbone.pad_id).to(model.backbone.device).without_response(max_new_tokens)
     )
+    if annotations:
+        names = getattr(model, "annotations", None)
+        if names is None:
+            raise ValueError(
+                f"annotations={list(annotations)}: {type(model).__name__} is told none; fit with model=annotated"
+            )
+        ids = torch.tensor(annotation_ids(names, annotations), device=batch.prompt.device)
+        batch = replace(batch, annotations=ids.expand(len(batch), -1))
     values = values_of(model.latents if z != "all" else in_order(model, batch), z)
     given = {
         name: v.to(model.backbone.device).repeat_interleave(n, 0) for name, v in (values or {}).items()
@@ -86,7 +99,7 @@ def generate(
             (site["fn"].log_prob(site["value"]).expand(rows, len(batch)) for site in sites.values()),
             torch.zeros((), device=batch.prompt.device),
         )
-    ids = trace.nodes[RESPONSE]["value"]
+    drawn = trace.nodes[RESPONSE]["value"]
     out = []
     for b, prompt in enumerate(prompts):
         for i in range(rows):
@@ -94,7 +107,7 @@ def generate(
                 name: _plain(site["value"][i, b if site["value"].shape[1] > 1 else 0])
                 for name, site in sites.items()
             }
-            text = decode(model.backbone, ids[i, b].tolist())
+            text = decode(model.backbone, drawn[i, b].tolist())
             out.append(Generation(prompt, row, float(log_router[i, b].exp()), text))
     return out
 

@@ -63,7 +63,11 @@ class LatentLM(nn.Module):
         template: Callable[[Backbone], Template] = Template,
     ) -> None:
         super().__init__()
-        self._factories = {"router": router, "conditioning": conditioning, "template": template}
+        self._factories: dict[str, Any] = {
+            "router": router,
+            "conditioning": conditioning,
+            "template": template,
+        }
         if not latents or {RESPONSE, "data"} & set(latents):
             raise ValueError(f"model: expected named latents, none called y or data; got {sorted(latents)}")
         self.backbone = backbone
@@ -103,6 +107,10 @@ class LatentLM(nn.Module):
         memory = Memory.cat(parts)
         return memory if self.is_base else self.template.around_slot(memory)
 
+    def context(self, batch: Batch, z: Mapping[str, Tensor]) -> Memory:  # noqa: ARG002
+        """All that the decoder is given beside the prompts: the memory of z."""
+        return self.memory(z)
+
     def decoder(
         self,
         batch: Batch,
@@ -114,7 +122,7 @@ class LatentLM(nn.Module):
         return LanguageModel(
             self.backbone,
             prompt or self.encode(batch),
-            self.memory(z),
+            self.context(batch, z),
             batch.max_length,
             batch.response_mask,
             warp,

@@ -33,7 +33,8 @@ class SoftTokens:
 
 @dataclass(frozen=True)
 class Memory:
-    """What only the response sees: keys and values at every layer, soft tokens before it, edits of its hidden states.
+    """What only the response sees: keys and values at every layer, soft tokens before it, edits of its hidden states,
+    and vectors that are added to its embeddings.
 
     The response is read from the prompt's last token on, which is place 0.
 
@@ -44,6 +45,7 @@ class Memory:
         edits: of the response's rows.
         places: ``(M,)``, from which place on each of ``key_values`` is seen; 0 for all where not given.
         window: how many of the response's own tokens a token sees, itself included; all where not given.
+        added: ``(*batch, P, embedding_size)``, to the embeddings of the first P places; None for nothing.
     """
 
     key_values: KeyValues | None = None
@@ -52,17 +54,21 @@ class Memory:
     edits: tuple[Edit, ...] = ()
     places: Tensor | None = None
     window: int | None = None
+    added: Tensor | None = None
 
     @property
     def batch_shape(self) -> torch.Size:
         shapes = [] if self.key_values is None else [self.key_values.batch_shape]
         if self.tokens is not None:
             shapes.append(self.tokens.embeddings.shape[:-2])
+        if self.added is not None:
+            shapes.append(self.added.shape[:-2])
         shapes += [edit.batch_shape for edit in self.edits]
         return torch.broadcast_shapes(*shapes) if shapes else torch.Size()
 
     def __bool__(self) -> bool:
-        return self.key_values is not None or self.tokens is not None or bool(self.edits)
+        given = (self.key_values, self.tokens, self.added)
+        return bool(self.edits) or any(part is not None for part in given)
 
     @staticmethod
     def cat(parts: Sequence[Memory]) -> Memory:
@@ -70,6 +76,7 @@ class Memory:
         cached = [p for p in parts if p.key_values is not None and p.bias is not None]
         tokens = [p.tokens for p in parts if p.tokens is not None]
         windows = [p.window for p in parts if p.window is not None]
+        added = [p.added for p in parts if p.added is not None]
         return Memory(
             KeyValues.cat([p.key_values for p in cached if p.key_values is not None]) if cached else None,
             torch.cat([p.bias for p in cached if p.bias is not None]) if cached else None,
@@ -79,6 +86,7 @@ class Memory:
             if any(p.places is not None for p in cached)
             else None,
             min(windows) if windows else None,
+            sum(added[1:], added[0]) if added else None,
         )
 
     def first_places(self) -> Tensor:

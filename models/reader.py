@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, TextEncoder
 from .batch import Batch
-from .pooling import make_pooling
+from .pooling import MeanPooling, make_pooling
 from .text import decode
 
 
@@ -27,15 +27,22 @@ class Reader(nn.Module, ABC):
         pooling: ``mean``, ``first``, ``last``, ``mean_last`` or ``attention``.
         width: of the head's hidden layer; 0 for a linear head.
         source: what is pooled, where it is always the same; None where it is learned.
+        more: numbers that :meth:`features` has beside the pooled ones.
     """
 
     def __init__(
-        self, sizes: Sequence[int], outputs: int, pooling: str, width: int, source: str | None
+        self,
+        sizes: Sequence[int],
+        outputs: int,
+        pooling: str,
+        width: int,
+        source: str | None,
+        more: int = 0,
     ) -> None:
         super().__init__()
         made = [make_pooling(pooling, size) for size in sizes]
         self.poolings = nn.ModuleList(made)
-        size = sum(s * p.vectors for s, p in zip(sizes, made, strict=True))
+        size = sum(s * p.vectors for s, p in zip(sizes, made, strict=True)) + more
         last = nn.Linear(width or size, outputs)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -55,7 +62,10 @@ class Reader(nn.Module, ABC):
         """Pooled hidden states ``(B, size)``, layer after layer, in the head's dtype."""
         if self.name is not None and self.name in batch.features:
             return batch.features[self.name]
-        layers, mask = self.read(batch)
+        return self.pool(batch, *self.read(batch))
+
+    def pool(self, batch: Batch, layers: Sequence[Tensor], mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Features of hidden states ``(B, T, size)`` of each layer at the places of a mask ``(B, T)``."""
         pooled = [
             pooling(layer, mask).to(self.centre.dtype)
             for pooling, layer in zip(self.poolings, layers, strict=True)
@@ -88,6 +98,8 @@ class BackboneReader(Reader):
         response: pool over the response's tokens, read after the prompt, instead of the prompt's.
         every_layer: pool the hidden states after each layer and not after the last alone; what decides a
             response's continuation is often plainer before the layers that turn it into the next token.
+        annotations: how many labels of the response's tokens there are: for each, the mean over its tokens is pooled
+            as well, and their share of the response.
     """
 
     def __init__(
@@ -99,11 +111,15 @@ class BackboneReader(Reader):
         width: int,
         response: bool,
         every_layer: bool = False,
+        annotations: int = 0,
     ) -> None:
         sizes = backbone.layer_sizes if every_layer else (backbone.hidden_size,)
         source = f"{'response' if response else 'prompt'}/{'every' if every_layer else 'last'}"
-        super().__init__(sizes, outputs, pooling, width, source if backbone.is_frozen(role) else None)
+        source += f"/{annotations} annotations" if annotations else ""
+        more = annotations * (sum(sizes) + 1)
+        super().__init__(sizes, outputs, pooling, width, source if backbone.is_frozen(role) else None, more)
         self.backbone, self.role, self.response, self.every_layer = backbone, role, response, every_layer
+        self.annotations = annotations
 
     def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
         ids, mask = batch.prompt, batch.prompt_mask
@@ -114,6 +130,21 @@ class BackboneReader(Reader):
             pooled = torch.cat([torch.zeros_like(mask), response_mask], 1)
             mask = torch.cat([mask, response_mask], 1)
         return self.backbone.hidden_layers(self.role, ids, mask, self.every_layer), pooled
+
+    def pool(self, batch: Batch, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+        whole = super().pool(batch, layers, mask)
+        if not self.annotations:
+            return whole
+        labels = torch.zeros_like(mask, dtype=torch.long)
+        if batch.annotations is not None:
+            labels[:, labels.shape[1] - batch.annotations.shape[1] :] = batch.annotations
+        number = mask.sum(-1, keepdim=True).clamp(min=1)
+        parts = [whole]
+        for label in range(1, self.annotations + 1):
+            of_label = mask & (labels == label)
+            parts += [MeanPooling()(layer, of_label).to(whole.dtype) for layer in layers]
+            parts.append((of_label.sum(-1, keepdim=True) / number).to(whole.dtype))
+        return torch.cat(parts, -1)
 
 
 class EncoderReader(Reader):

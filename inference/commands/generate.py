@@ -30,6 +30,7 @@ def run(config: DictConfig) -> None:
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
+        annotations=list(config.annotations) if config.annotations else None,
     )
     for generation in found:
         values = " ".join(f"{name}={value}" for name, value in generation.z.items())

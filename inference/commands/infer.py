@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pyro import poutine
 from torch import Tensor
 
-from ...models import Batch, LatentProgram
+from ...models import Batch, LatentProgram, annotate
 from ...models.generation import in_order
 from ...models.text import check_length, encode, shorten
 from ...tasks import write_rows
@@ -33,12 +33,15 @@ def run(config: DictConfig) -> None:
         )
     model, guide = load_program(config)
     examples = []
-    for line, (prompt, response) in enumerate(data.pairs, 1):
+    names = getattr(model, "annotations", ())
+    for line, ((prompt, response), labels) in enumerate(zip(data.pairs, data.labels, strict=True), 1):
         example = encode(model.backbone, prompt, response)
         if data.truncate:
             example = truncate(model.backbone, example, 0)
         try:
             check_length(model.backbone, example)
+            if response is not None and labels is not None:
+                example = annotate(model.backbone, example, response, labels, names)
         except ValueError as error:
             raise ValueError(f"{data.path}: row {line}, prompt {shorten(prompt)!r}: {error}") from None
         examples.append(example)

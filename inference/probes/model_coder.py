@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyro
@@ -127,8 +126,8 @@ class ModelCoder(Coder):
         """The datum's prompt with another response, the end token alone where that is blank."""
         given = self.test.examples[i]
         if not response.strip():
-            return replace(given, response=self.model.backbone.eos_ids[:1])
-        return replace(given, response=encode(self.model.backbone, self.test.prompts[i], response).response)
+            return Example(given.prompt, self.model.backbone.eos_ids[:1])
+        return Example(given.prompt, encode(self.model.backbone, self.test.prompts[i], response).response)
 
 
 def _stretches(prompt: int, response_mask: Tensor, bins: int) -> Tensor:
