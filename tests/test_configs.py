@@ -160,8 +160,9 @@ def test_every_option_composes_and_its_classes_exist(command: str, key: str, opt
 def test_every_option_builds(tmp_path: Path, tiny: Path, key: str, option: str) -> None:
     """With a pairing of latent and algorithm at least."""
     tried: list[Plan | ValueError] = []
+    asked = {"model": "annotated"} if (key, option) == ("guide", "annotated") else {}
     pairings = [
-        {key: option, "latent@latents.z": latent, "inference": inference} | {key: option}
+        asked | {key: option, "latent@latents.z": latent, "inference": inference} | {key: option}
         for latent, inference in [("categorical", "marginal"), ("normal", "elbo_pathwise"), *ALGORITHMS]
     ]
     for pairing in dict.fromkeys(tuple(pairing.items()) for pairing in pairings):
@@ -169,6 +170,8 @@ def test_every_option_builds(tmp_path: Path, tiny: Path, key: str, option: str) 
         config.path = str(tiny)
         if option == "encoder":
             config.guide.encoder = str(save_encoder(tmp_path / "encoder", "bert"))
+        if option == "annotated":
+            config.model.annotations = ["ARG0", "V"]
         tried.append(plan_or_refusal(tmp_path, config))
         if isinstance(tried[-1], Plan):
             break
