@@ -82,7 +82,8 @@ def speed(folder: Path, length: int, conditioning: str, keep: bool) -> None:
 
 def begin(step: Step, data: Dataset, config: DictConfig) -> None:
     """What ``stratagem fit`` does before the first step."""
-    data.keep_features(step.all_parts, data_device(step))
+    if not data.features:
+        data.keep_features(step.all_parts, data_device(step))
     standardise(step.all_parts, data, data_device(step))
     if config.fit.start_cost:
         assert isinstance(step.model, LatentLM)
@@ -116,8 +117,13 @@ def quality(
     number: int,
     longest: int,
     words: Sequence[str],
+    features: Path | None,
 ) -> None:
-    """Train for a budget of CPU seconds, then write what the figures are made of: ``NAME.npz``, ``NAME.json``."""
+    """Train for a budget of CPU seconds, then write what the figures are made of: ``NAME.npz``, ``NAME.json``.
+
+    What the frozen encoder says of the texts is in the budget, unless it is read from the file ``features``, which is
+    made where it is missing.
+    """
     given = json.loads((folder / "texts.json").read_text())
     config = config_of(folder / "lm", encoder, words)
     backbone, step, optim = build(config)
@@ -125,6 +131,11 @@ def quality(
     settings = {
         key: value for key, value in node(config, "fit").items() if key not in ("steps", "eval_every")
     }
+    if features is not None:
+        if not features.is_file():
+            train.keep_features(step.all_parts, data_device(step))
+            torch.save(train.features, features)
+        train.features = torch.load(features)
     begun = time.process_time()
     begin(step, train, config)
     each = seconds_of_steps(step, optim, train, config.fit.batch_size)
@@ -195,6 +206,9 @@ def main() -> None:
         "--words", nargs="+", required=True, help="overrides of the config of stratagem fit"
     )
     of_quality.add_argument("--budget", type=float, required=True, help="CPU seconds of the training")
+    of_quality.add_argument(
+        "--features", type=Path, help="a file of what the encoder says, not in the budget"
+    )
     for name in ("draws", "number", "longest"):
         of_quality.add_argument(f"--{name}", type=int, required=True)
     args = parser.parse_args()
@@ -211,6 +225,7 @@ def main() -> None:
             args.number,
             args.longest,
             args.words,
+            args.features,
         )
 
 

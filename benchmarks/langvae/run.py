@@ -33,14 +33,15 @@ BATCH, BATCHES = 50, 4
 BARS = {32: 3.5, 64: 5.0}
 """How many times as long a step of LangVAE's has to be, at a length in tokens."""
 MEMORY_BAR = 0.5
-LATENT, LONGEST, DRAWS, NUMBER = 64, 32, 100, 1000
-"""Coordinates of z, tokens of a text with its end, draws of the guide for each, texts of the prior."""
-PLAIN = ["inference=elbo_pathwise", "fit.batch_size=50"]
-PREFIX = ["conditioning=prefix", "conditioning.length=8", "guide.width=512", "fit.batch_size=50"]
+LATENT, LONGEST, NUMBER = 64, 32, 1000
+"""Coordinates of z, tokens of a text with its end, texts of the prior."""
+COMMON = ["fit.batch_size=50", "optim.lr.conditioning=0.01", "optim.lr.posterior=0.003"]
+PLAIN = ["inference=elbo_pathwise", *COMMON]
+PREFIX = ["conditioning=prefix", "conditioning.length=8", *COMMON]
 OBJECTIVES = "stratagem.inference.objectives"
 RECIPES: dict[str, list[str]] = {
     "free_bits": [*PREFIX, "inference=free_bits_per_dimension", "inference.objective.bits=0.25"],
-    "beta": [*PREFIX, "+inference.objective.beta=0.3"],
+    "beta": [*PREFIX, "+inference.objective.beta=0.1"],
     "capacity": [
         *PREFIX,
         f"inference.objective._target_={OBJECTIVES}.Capacity",
@@ -226,7 +227,7 @@ def collapse(args: argparse.Namespace) -> int:
         fits = {name: [f"conditioning={name}", *PLAIN] for name in EVERY_CONDITIONING} | RECIPES
         base = of_base(folder)["NLL, nats a text"]
         for name, words in fits.items():
-            fit_ours(folder, name, words, args)
+            fit_ours(folder, name, words, args, [f"--features={folder / 'features.pt'}"])
             found = figures(folder, name)
             kept = [found[row] for row in found if row.startswith(("NLL", "KL", "information", "active"))]
             rows.append([size, name, base, *kept])
@@ -250,7 +251,9 @@ def prepare(folder: Path, args: argparse.Namespace, **size: int) -> None:
     quality_material(folder, [text.strip() for text in texts if text.strip()], LONGEST, **size)
 
 
-def fit_ours(folder: Path, name: str, recipe: Sequence[str], args: argparse.Namespace) -> None:
+def fit_ours(
+    folder: Path, name: str, recipe: Sequence[str], args: argparse.Namespace, more: Sequence[str] = ()
+) -> None:
     """One fit of ours, where it is missing."""
     if not (folder / f"{name}.json").is_file():
         words = [
@@ -259,6 +262,7 @@ def fit_ours(folder: Path, name: str, recipe: Sequence[str], args: argparse.Name
             name,
             encoder_folder(),
             *_settings(args),
+            *more,
             "--words",
             f"latents.z.D={LATENT}",
             *recipe,
@@ -267,7 +271,7 @@ def fit_ours(folder: Path, name: str, recipe: Sequence[str], args: argparse.Name
 
 
 def _settings(args: argparse.Namespace) -> list[str]:
-    return [f"--budget={args.budget}", f"--draws={DRAWS}", f"--longest={LONGEST}", f"--number={NUMBER}"]
+    return [f"--budget={args.budget}", f"--draws={args.draws}", f"--longest={LONGEST}", f"--number={NUMBER}"]
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -346,9 +350,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     of_quality.add_argument("--recipes", nargs="+", default=[*RECIPES], choices=[*RECIPES], help="of ours")
     of_collapse = commands.add_parser("collapse", help="what z keeps, by conditioning and by recipe")
-    of_collapse.add_argument("--budget", type=float, default=120, help="CPU seconds of each fit")
+    of_collapse.add_argument("--budget", type=float, default=180, help="CPU seconds of each fit")
     of_collapse.add_argument("--sizes", nargs="+", default=[*SIZES], choices=[*SIZES], help="of the base")
-    for command in (of_quality, of_collapse):
+    for command, draws in ((of_quality, 100), (of_collapse, 20)):
+        command.add_argument("--draws", type=int, default=draws, help="of the guide for each held-out text")
         command.add_argument(
             "--texts", type=Path, help="a file with a text a line; a small grammar where not given"
         )
