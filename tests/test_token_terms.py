@@ -238,6 +238,21 @@ def fidelity_is_the_divergence(toy: Toy) -> None:
     assert spread[0] < 0.5 * spread[1]
 
 
+def test_the_other_way_round_fidelity_is_the_divergence_of_the_marginal_in_the_mean(toy: Toy) -> None:
+    batch = under_all_responses(toy, 2)
+    with torch.no_grad():
+        log = enumerated(toy, batch)
+        both, one = (BaseFidelity(reverse=share).value(log) for share in (0.5, 0.0))
+        gap = log.log_marginal - toy.model.base(batch).log_prob(batch.response)
+    p = log.log_marginal.exp()
+    torch.testing.assert_close(p.sum(), torch.ones_like(p[0]), **EXACT)
+    expected = (p * gap).sum()
+    assert expected > 0.01
+    torch.testing.assert_close((p * (both - one)).sum(), 0.5 * expected, **EXACT)
+    with pytest.raises(ValueError, match="reverse must be finite and not negative"):
+        BaseFidelity(reverse=-1.0)
+
+
 def test_fidelity_is_the_divergence_from_the_base_in_the_mean_and_less_noisy(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

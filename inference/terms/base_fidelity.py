@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..expectations import Enumerate
 from ..log_quantities import LogQuantities, xlogp
+from ..schedules import Schedule
 from .base_law import base_law
 from .next_tokens import given_prefix, mixture, per_token
 from .response import response_of
@@ -21,11 +22,27 @@ class BaseFidelity(Term):
     the chain rule of the KL [Cover & Thomas 2006, theorem 2.5.3] its mean over ``y ~ p0`` is ``KL(p0 || p)``, which
     ``log p0(y|x) - log p(y|x)`` estimates with more variance, since it takes one token where this sums over
     all. On other responses it still asks for the base's law after each prefix. Model and router both lower it.
+
+    A token that the base all but rules out costs the share that p gives it; times ``reverse``, ``KL(p || p0)`` after
+    each prefix makes that share dearer by ``log p - log p0``, and a forced z keeps to what the base can say.
+
+    Args:
+        weight: as of every term.
+        reverse: share of the divergence the other way round, at least 0.
+
+    Raises:
+        ValueError: a negative share.
     """
 
     expectations: ClassVar = (Enumerate,)
     sign: ClassVar = -1
     pointwise: ClassVar = False
+
+    def __init__(self, weight: float | Schedule = 1.0, reverse: float = 0.0) -> None:
+        super().__init__(weight)
+        if not 0 <= reverse < float("inf"):
+            raise ValueError(f"term BaseFidelity: reverse must be finite and not negative, got {reverse}")
+        self.reverse = reverse
 
     def value(self, log: LogQuantities) -> Tensor:
         response, base = response_of(log), base_law(log)
@@ -34,7 +51,8 @@ class BaseFidelity(Term):
         def divergence(hidden: Tensor, log_weights: Tensor, hidden_of_base: Tensor) -> Tensor:
             log_p0 = base.law.logits_of(hidden_of_base).log_softmax(-1)
             log_p = mixture(law.logits_of(hidden).log_softmax(-1), log_weights)
-            return xlogp(log_p0, log_p0 - log_p).sum(-1)
+            away = xlogp(log_p, log_p - log_p0).sum(-1) if self.reverse else 0.0
+            return xlogp(log_p0, log_p0 - log_p).sum(-1) + self.reverse * away
 
         log_weights = given_prefix(log.log_prior, response.log_p)  # (P, B, T)
         tokens = per_token(
