@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stratagem.models.backbone import BASE
 from stratagem.models.text import encode
 from stratagem.tasks import Sorting, split_of
 
-from .fit_fixtures import CONTEXT, WORDS, tiny_backbone, tiny_prompts
+from .fit_fixtures import CONTEXT, WORDS, save_tiny_base, tiny_backbone, tiny_prompts
 
 SPLITS = ("train", "test")
 
@@ -54,6 +55,15 @@ def test_pairs_of_a_file(suffix: str, backbone: Backbone, tmp_path: Path) -> Non
     assert made.examples[0] == encode(backbone, *found[0])
     assert made.examples[0].response[-1] == backbone.eos_ids[0]
     assert not (tmp_path / "cache").exists()
+
+
+def test_openings_that_a_model_writes_itself_are_prompts(tmp_path: Path) -> None:
+    base = save_tiny_base(tmp_path / "base")
+    script = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_openings.py"))
+    found = script["openings"](str(base), 20, 4)
+    assert found == script["openings"](str(base), 20, 4)
+    assert len(set(found)) == 20
+    assert max(len(text.split()) for text in found) == 4
 
 
 def test_prompts_of_a_text_file_get_responses_from_the_base(backbone: Backbone, tmp_path: Path) -> None:
