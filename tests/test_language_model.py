@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from stratagem.models import Backbone, Batch, LanguageModel, LatentLM, encode_prompt
+from stratagem.models import Backbone, Batch, Full, LanguageModel, LatentLM, Lora, encode_prompt
+from stratagem.models.backbone import Role, frozen_head
 from torch import Tensor
 
 MakeBackbone = Callable[..., Backbone]
@@ -111,26 +114,88 @@ def test_a_mask_counts_a_cut_response_without_its_padding(
     assert (unmasked < expected - 0.1)[[0, 2]].all()
 
 
+@pytest.mark.parametrize(
+    ("arch", "role", "capped"),
+    [
+        ("llama", None, False),
+        ("phi", None, False),
+        ("gpt2", Lora(2), False),
+        ("llama", Full(), False),
+        ("llama", None, True),
+    ],
+    ids=["frozen", "with a bias", "adapted", "trained", "capped"],
+)
 def test_chunks_of_the_vocabulary_change_neither_values_nor_gradients(
-    make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    arch: str,
+    role: Role | None,
+    capped: bool,
+    make_backbone: MakeBackbone,
+    make_batch: MakeBatch,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backbone = make_backbone("llama", dtype=torch.float64)
+    backbone = make_backbone(arch, {"decoder": role} if role else None, dtype=torch.float64)
+    if capped:
+        backbone.lm.config.final_logit_softcapping = 2.0
     model, batch = make_model(backbone), make_batch(backbone)
-    weights = [w for w in model.conditionings.parameters() if w.requires_grad]
+    weights = [w for w in model.parameters() if w.requires_grad]
 
     def value_and_gradients() -> list[Tensor]:
         log_p = model.decoder(batch, ALL_Z).log_prob(batch.response)
-        return [log_p.detach(), *torch.autograd.grad(log_p.square().sum(), weights)]
+        found = torch.autograd.grad(log_p.square().sum(), weights, allow_unused=True)
+        return [log_p.detach(), *(g for g in found if g is not None)]
 
     whole = value_and_gradients()
-    chunks = []
-    logits = backbone.logits
-    monkeypatch.setattr(
-        backbone, "logits", lambda role, hidden: chunks.append(len(hidden)) or logits(role, hidden)
-    )
+    chunks: list[int] = []
+    for place, name in ((backbone, "logits"), (frozen_head, "linear")):
+        made = getattr(place, name)
+        monkeypatch.setattr(place, name, partial(_counted, made, chunks))
     monkeypatch.setattr("stratagem.models.backbone.backbone._LOGITS_BUDGET", 2 * backbone.vocab_size)
     torch.testing.assert_close(value_and_gradients(), whole, atol=1e-12, rtol=1e-10)
     assert max(chunks) == 2
+    with torch.no_grad():
+        torch.testing.assert_close(model.decoder(batch, ALL_Z).log_prob(batch.response), whole[0])
+
+
+def _counted(made: Callable[..., Tensor], chunks: list[int], *args: Any) -> Tensor:
+    out = made(*args)
+    chunks.append(len(out))
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_head_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
+    """As near to the law of the rounded weights as logits of that precision, value and gradient."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(7, 16, dtype=dtype), torch.randn(50, 16, dtype=dtype)
+    tokens, pull = torch.randint(50, (7,)), torch.randn(7, dtype=torch.float64)
+
+    def plain(h: Tensor, w: Tensor) -> Tensor:
+        log_p = (h @ w.T).to(torch.promote_types(h.dtype, torch.float32)).log_softmax(-1)
+        return log_p.gather(-1, tokens[:, None])[:, 0]
+
+    def both(value: Tensor, h: Tensor) -> list[Tensor]:
+        return [value.detach().double(), torch.autograd.grad((value * pull).sum(), h)[0].double()]
+
+    h = hidden.clone().requires_grad_()
+    found = both(frozen_head.FrozenHead.apply(h, tokens, weight, None, 3), h)
+    rounded = both(plain(h, weight), h)
+    exact = hidden.double().requires_grad_()
+    for mine, theirs, true in zip(found, rounded, both(plain(exact, weight.double()), exact), strict=True):
+        assert (mine - true).abs().max() <= 2 * (theirs - true).abs().max() + 1e-6
+
+
+def test_a_frozen_head_has_a_second_derivative() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    weight, bias = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    tokens = torch.randint(6, (5,))
+
+    def value(h: Tensor) -> Tensor:
+        return frozen_head.FrozenHead.apply(h, tokens, weight, bias, 2)
+
+    assert torch.autograd.gradcheck(value, hidden)
+    assert torch.autograd.gradgradcheck(value, hidden)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (4, 3, 4), (3, 0), ()])

@@ -16,14 +16,15 @@ from transformers.pytorch_utils import Conv1D
 
 from .cache import KeyValues, SharedCache
 from .edit import Edit, edited
+from .frozen_head import FrozenHead
 from .roles import Frozen, Full, Lora, Role, activate_adapter, adapted_layers
 from .segment import Span, attention_mask
 
 ROLES = ("router", "decoder", "posterior")
 BASE = "base"
 
-_LOGITS_BUDGET = 2**24
-"""Logits held at once by a likelihood; beyond it they are made and reduced in chunks, again in the backward."""
+_LOGITS_BUDGET = 2**22
+"""Logits held at once by a likelihood; beyond it they are made and reduced in chunks."""
 
 
 class Backbone(nn.Module):
@@ -272,7 +273,7 @@ class Backbone(nn.Module):
         """``log p(token)`` in nats, ``(n,)``, of ``tokens`` ``(n,)`` after hidden states ``(n, hidden_size)``.
 
         Logits exist for a chunk of rows at a time, in the backward too, so that memory does not grow with
-        ``n * vocab_size``.
+        ``n * vocab_size``: a head that is trained makes them twice.
         """
 
         def chunk(h: Tensor, t: Tensor) -> Tensor:
@@ -281,8 +282,18 @@ class Backbone(nn.Module):
         size = max(1, _LOGITS_BUDGET // self.vocab_size)
         if len(tokens) <= size:
             return chunk(hidden, tokens)
+        if (head := self._frozen_head(role)) is not None:
+            return FrozenHead.apply(hidden, tokens, head.weight, head.bias, size)
         pieces = zip(hidden.split(size), tokens.split(size), strict=True)
         return torch.cat([checkpoint(chunk, h, t, use_reentrant=False) for h, t in pieces])
+
+    def _frozen_head(self, role: str) -> nn.Linear | None:
+        """The output embedding of a role, where it is all that makes the logits and is not trained."""
+        network = self.network(role)
+        head = network.get_output_embeddings()
+        capped = getattr(network.config, "final_logit_softcapping", None) is not None
+        plain = type(head) is nn.Linear and not any(p.requires_grad for p in head.parameters())
+        return head if plain and not capped else None
 
     @torch.no_grad()
     def embedding_scale(self) -> float:
