@@ -163,9 +163,13 @@ def measure(
     step: Step, test: Dataset, stem: Path, draws: int, number: int, longest: int, about: dict[str, object]
 ) -> None:
     """Write the arrays and texts that the figures are made of."""
-    model, parts, said = step.model, [], []
+    model, parts = step.model, []
     assert isinstance(model, LatentLM)
-    for batch in test.batches(8):
+    said = [""] * len(test)
+    order = sorted(range(len(test)), key=lambda i: len(test.examples[i].response))
+    for start in range(0, len(order), 8):
+        index = order[start : start + 8]
+        batch = test.batch(index)
         log = Sample(draws)(model, step.guide, batch)
         site = log.sites["z"]
         law = site.posterior.base_dist
@@ -173,8 +177,10 @@ def measure(
         arrays = {"log_lik": log.log_lik, "log_prior": log.log_prior, "log_q": log.log_q}
         arrays |= {"z": site.z[0].T, "mean": mean.T, "scale": scale.T}
         parts.append({key: value.numpy() for key, value in arrays.items()})
-        said += spoken(model, batch.without_response(longest), mean, 0.0)
-    whole = {key: np.concatenate([part[key] for part in parts], -1) for key in parts[0]}
+        for i, text in zip(index, spoken(model, batch.without_response(longest), mean, 0.0), strict=True):
+            said[i] = text
+    place = np.argsort(order)
+    whole = {key: np.concatenate([part[key] for part in parts], -1)[..., place] for key in parts[0]}
     turned = {k: v.T if k in ("z", "mean", "scale") else v for k, v in whole.items()}
     np.savez(stem.with_suffix(".npz"), allow_pickle=False, **turned)
     first = test.batch([0] * number).without_response(longest)

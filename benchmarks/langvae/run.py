@@ -33,19 +33,19 @@ BATCH, BATCHES = 50, 4
 BARS = {32: 3.5, 64: 5.0}
 """How many times as long a step of LangVAE's has to be, at a length in tokens."""
 MEMORY_BAR = 0.5
-LATENT, LONGEST, NUMBER = 64, 32, 1000
-"""Coordinates of z, tokens of a text with its end, texts of the prior."""
+LATENT, LONGEST = 64, 32
+"""Coordinates of z, tokens of a text with its end."""
 COMMON = ["fit.batch_size=50", "optim.lr.conditioning=0.01", "optim.lr.posterior=0.003"]
 PLAIN = ["inference=elbo_pathwise", *COMMON]
 PREFIX = ["conditioning=prefix", "conditioning.length=8", *COMMON]
 OBJECTIVES = "stratagem.inference.objectives"
 RECIPES: dict[str, list[str]] = {
-    "free_bits": [*PREFIX, "inference=free_bits_per_dimension", "inference.objective.bits=0.25"],
+    "free_bits": [*PREFIX, "inference=free_bits_per_dimension", "inference.objective.bits=0.1"],
     "beta": [*PREFIX, "+inference.objective.beta=0.1"],
     "capacity": [
         *PREFIX,
         f"inference.objective._target_={OBJECTIVES}.Capacity",
-        "+inference.objective.capacity=15",
+        "+inference.objective.capacity=6",
         "+inference.objective.gamma=2",
     ],
 }
@@ -209,7 +209,7 @@ def quality(args: argparse.Namespace) -> int:
         subprocess.run([their_python(), str(HERE / "theirs.py"), *words], check=True, env=os.environ | QUIET)
     for name in args.recipes:
         fit_ours(folder, name, RECIPES[name], args)
-    columns = {"the base itself": of_base(folder)}
+    columns = {"the base itself": of_base(folder, args.number)}
     columns |= {name: figures(folder, name) for name in ("theirs", *args.recipes)}
     print_table(
         ["", *columns],
@@ -225,7 +225,7 @@ def collapse(args: argparse.Namespace) -> int:
         folder = args.work / size
         prepare(folder, args, **SIZES[size])
         fits = {name: [f"conditioning={name}", *PLAIN] for name in EVERY_CONDITIONING} | RECIPES
-        base = of_base(folder)["NLL, nats a text"]
+        base = of_base(folder, args.number)["NLL, nats a text"]
         for name, words in fits.items():
             fit_ours(folder, name, words, args, [f"--features={folder / 'features.pt'}"])
             found = figures(folder, name)
@@ -271,7 +271,12 @@ def fit_ours(
 
 
 def _settings(args: argparse.Namespace) -> list[str]:
-    return [f"--budget={args.budget}", f"--draws={args.draws}", f"--longest={LONGEST}", f"--number={NUMBER}"]
+    return [
+        f"--budget={args.budget}",
+        f"--draws={args.draws}",
+        f"--longest={LONGEST}",
+        f"--number={args.number}",
+    ]
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -281,10 +286,10 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print(f"| {' | '.join(row)} |")
 
 
-def of_base(folder: Path) -> dict[str, str]:
-    """The figures that the LM has without a latent."""
+def of_base(folder: Path, number: int) -> dict[str, str]:
+    """The figures that the LM has without a latent, ``number`` texts drawn from it."""
     log_p, _ = score(folder / "lm", json.loads((folder / "texts.json").read_text())["test"])
-    own = base_samples(folder / "lm", NUMBER, LONGEST)
+    own = base_samples(folder / "lm", number, LONGEST)
     return {"NLL, nats a text": _mean(-log_p.numpy()), **_samples(folder, "sampled", own)}
 
 
@@ -350,10 +355,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     of_quality.add_argument("--recipes", nargs="+", default=[*RECIPES], choices=[*RECIPES], help="of ours")
     of_collapse = commands.add_parser("collapse", help="what z keeps, by conditioning and by recipe")
-    of_collapse.add_argument("--budget", type=float, default=180, help="CPU seconds of each fit")
+    of_collapse.add_argument("--budget", type=float, default=120, help="CPU seconds of each fit")
     of_collapse.add_argument("--sizes", nargs="+", default=[*SIZES], choices=[*SIZES], help="of the base")
-    for command, draws in ((of_quality, 100), (of_collapse, 20)):
+    for command, draws, number in ((of_quality, 100, 1000), (of_collapse, 10, 100)):
         command.add_argument("--draws", type=int, default=draws, help="of the guide for each held-out text")
+        command.add_argument("--number", type=int, default=number, help="texts drawn from the prior")
         command.add_argument(
             "--texts", type=Path, help="a file with a text a line; a small grammar where not given"
         )
