@@ -7,22 +7,30 @@ stratagem fit lm=path/to/lm data=self path=openings.txt latents.z.K=4
 import sys
 
 import torch
-from stratagem.models import Example, collate, load_backbone
+from stratagem.models import collate, load_backbone
 from stratagem.models.program import law_of_backbone
-from stratagem.models.text import decode
+from stratagem.models.text import decode, encode
 
 
 def openings(lm: str, number: int, tokens: int, seed: int = 0) -> list[str]:
-    """Different texts of ``tokens`` tokens, drawn from a language model from its begin token on."""
+    """Different texts of ``tokens`` tokens, drawn from a language model from its begin token on.
+
+    Raises:
+        ValueError: a model without a begin token, or one that has no new text in 200 draws.
+    """
     backbone = load_backbone(lm)
     torch.manual_seed(seed)
-    batch = collate([Example((backbone.bos_id,))] * 200, backbone.pad_id).without_response(tokens)
+    batch = collate([encode(backbone, "")] * 200, backbone.pad_id).without_response(tokens)
     found: dict[str, None] = {}
-    while len(found) < number:
+    while (before := len(found)) < number:
         for row in law_of_backbone(backbone, batch).sample().tolist():
             text = decode(backbone, row).strip()
             if "\n" not in text and not set(row) & set(backbone.eos_ids):
                 found[text] = None
+        if len(found) == before:
+            raise ValueError(
+                f"{before} different openings of {tokens} tokens and no more; ask for fewer, or longer ones"
+            )
     return list(found)[:number]
 
 

@@ -121,7 +121,7 @@ class Annotated(Data):
         if not text.startswith("["):
             return text.split() or None
         try:
-            return [str(label or "O") for label in json.loads(text)]
+            return ["O" if label is None else str(label) for label in json.loads(text)]
         except ValueError as error:
             raise ValueError(
                 f"{self.path}: annotations {text[:40]} are no JSON ({error}); expected a list, or "

@@ -23,8 +23,8 @@ def annotation_ids(names: Sequence[str], given: Sequence[str]) -> list[int]:
     unknown = sorted(set(given) - set(numbers))
     if unknown:
         raise ValueError(
-            f"annotation {unknown[0]!r} is none of {', '.join(names) or 'no names'}; name it in data.annotations, or "
-            f"give O to a word without"
+            f"annotation {unknown[0]!r} is none of {', '.join(names) or 'no names'}; a fit names "
+            "its labels in data.annotations, with model=annotated, and O is for a word without"
         )
     return [numbers[label] for label in given]
 

@@ -108,7 +108,10 @@ class LatentLM(nn.Module):
         return memory if self.is_base else self.template.around_slot(memory)
 
     def context(self, batch: Batch, z: Mapping[str, Tensor]) -> Memory:  # noqa: ARG002
-        """All that the decoder is given beside the prompts: the memory of z."""
+        """All that the decoder is given beside the prompts: the memory of z, of which no batch has more to say here.
+
+        A model that is told more of a response than its prompt takes it from the batch.
+        """
         return self.memory(z)
 
     def decoder(

@@ -65,7 +65,10 @@ class Reader(nn.Module, ABC):
         return self.pool(batch, *self.read(batch))
 
     def pool(self, batch: Batch, layers: Sequence[Tensor], mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Features of hidden states ``(B, T, size)`` of each layer at the places of a mask ``(B, T)``."""
+        """Features of hidden states ``(B, T, size)`` of each layer at the places of a mask ``(B, T)``.
+
+        A reader that goes by more than the mask, by annotations say, takes it from the batch.
+        """
         pooled = [
             pooling(layer, mask).to(self.centre.dtype)
             for pooling, layer in zip(self.poolings, layers, strict=True)

@@ -226,13 +226,15 @@ def test_names_that_cannot_be_told_apart_are_refused(make_backbone: MakeBackbone
 @pytest.mark.parametrize("kind", ["pairs", "texts"])
 def test_a_column_of_labels(suffix: str, kind: str, tmp_path: Path) -> None:
     backbone = tiny_backbone()
-    rows = [(f"a {w} {v}", f"{v} {w}", ["agent", "O"]) for w in "abcdef" for v in "abcdef"]
+    rows = [(f"a {w} {v}", f"{v} {w}", ["0", "O"]) for w in "abcdef" for v in "abcdef"]
     path = tmp_path / f"rows{suffix}"
     if suffix == ".csv":
         path.write_text("prompt,text,roles\n" + "".join(f"{x},{y},{' '.join(a)}\n" for x, y, a in rows))
     else:
-        path.write_text("".join(json.dumps({"prompt": x, "text": y, "roles": a}) + "\n" for x, y, a in rows))
-    settings = {"annotation_column": "roles", "annotations": NAMES, "annotated": 0.5}
+        path.write_text(
+            "".join(json.dumps({"prompt": x, "text": y, "roles": [0, None]}) + "\n" for x, y, _ in rows)
+        )
+    settings = {"annotation_column": "roles", "annotations": ["0", "verb"], "annotated": 0.5}
     data: FileData | TextData = (
         FileData(path, response_column="text", **settings)
         if kind == "pairs"

@@ -64,6 +64,8 @@ def test_openings_that_a_model_writes_itself_are_prompts(tmp_path: Path) -> None
     assert found == script["openings"](str(base), 20, 4)
     assert len(set(found)) == 20
     assert max(len(text.split()) for text in found) == 4
+    with pytest.raises(ValueError, match="different openings of 1 tokens and no more; ask for fewer"):
+        script["openings"](str(base), 5000, 1)
 
 
 def test_prompts_of_a_text_file_get_responses_from_the_base(backbone: Backbone, tmp_path: Path) -> None:
