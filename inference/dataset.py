@@ -19,6 +19,7 @@ from ..models.text import check_length, decode, encode, shorten, trim
 from ..tasks import Split
 from .data import Data
 from .randomness import seeded
+from .response_cache import fetch, keep
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +75,22 @@ class Dataset:
 
     @torch.no_grad()
     def pooled(self, reader: Reader, device: torch.device, size: int = 64) -> Tensor:
-        """What a reader pools of each datum, ``(N, reader size)``; as it was kept, where it was."""
+        """What a reader pools of each datum, ``(N, reader size)``; as it was kept, where it was.
+
+        What it reads alike is read once, and what is of one length together.
+        """
         if reader.name in self.features:
             return self.features[reader.name]
-        return torch.cat([reader.features(batch.to(device)).cpu() for batch in self.batches(size)])
+        first: dict[Example, int] = {}
+        alike = [first.setdefault(reader.reads(example), i) for i, example in enumerate(self.examples)]
+        order = sorted(first, key=lambda example: (len(example.prompt) + len(example.response)))
+        index = [first[example] for example in order]
+        parts = [
+            reader.features(self.batch(index[start : start + size]).to(device)).cpu()
+            for start in range(0, len(index), size)
+        ]
+        place = {i: row for row, i in enumerate(index)}
+        return torch.cat(parts)[[place[i] for i in alike]]
 
 
 def readers(modules: Mapping[str, nn.Module]) -> list[Reader]:
@@ -98,8 +111,18 @@ def standardise(
         reader.standardise(torch.cat([reader.features(batch) for batch in parts]))
 
 
-def make_dataset(backbone: Backbone, data: Data, split: Split, seed: int, cache: Path) -> Dataset:
+def make_dataset(
+    backbone: Backbone, data: Data, split: Split, seed: int, cache: Path, shared: Path | None = None
+) -> Dataset:
     """The examples of a split; responses that the base is to give are sampled once and kept in ``cache``.
+
+    Args:
+        backbone: the LM.
+        data: prompts, and responses where they are given.
+        split: which part.
+        seed: of the draws.
+        cache: folder of this run.
+        shared: folder of all runs, looked into before anything is sampled.
 
     Raises:
         ValueError: an example that is empty, or too long where ``data.truncate`` is off.
@@ -135,7 +158,9 @@ def make_dataset(backbone: Backbone, data: Data, split: Split, seed: int, cache:
             cache
             / f"{split}-{_digest(backbone, [examples[i] for i in missing], data.max_new_tokens, seed)}.jsonl"
         )
+        fetch(path, shared)
         sampled = sample_base(backbone, [examples[i] for i in missing], data.max_new_tokens, seed, path)
+        keep(path, shared)
         for i, ids in zip(missing, sampled, strict=True):
             examples[i] = replace(examples[i], response=ids)
     responses = [decode(backbone, example.response) for example in examples]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone, TextEncoder
-from .batch import Batch
+from .batch import Batch, Example
 from .pooling import MeanPooling, make_pooling
 from .text import decode
 
@@ -75,6 +75,10 @@ class Reader(nn.Module, ABC):
         ]
         return torch.cat(pooled, -1)
 
+    def reads(self, example: Example) -> Example:
+        """What of a datum it looks at: data that have it in common have the same features."""
+        return example
+
     @abstractmethod
     def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
         """Hidden states ``(B, T, size)`` of each layer, and which of their places to pool, ``(B, T)``."""
@@ -123,6 +127,9 @@ class BackboneReader(Reader):
         super().__init__(sizes, outputs, pooling, width, source if backbone.is_frozen(role) else None, more)
         self.backbone, self.role, self.response, self.every_layer = backbone, role, response, every_layer
         self.annotations = annotations
+
+    def reads(self, example: Example) -> Example:
+        return example if self.response else Example(example.prompt)
 
     def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
         ids, mask = batch.prompt, batch.prompt_mask

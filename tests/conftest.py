@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+_CACHE = tempfile.TemporaryDirectory()
+atexit.register(_CACHE.cleanup)
+os.environ["STRATAGEM_CACHE"] = _CACHE.name
 
 import pyro
 import pytest

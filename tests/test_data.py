@@ -12,6 +12,7 @@ import pytest
 import torch
 from stratagem.inference.data import Data, FileData, TaskData, TextData
 from stratagem.inference.dataset import make_dataset, sample_base, truncate
+from stratagem.inference.response_cache import response_cache
 from stratagem.models import Backbone, Example, LanguageModel, encode_prompt
 from stratagem.models.backbone import BASE
 from stratagem.models.text import encode
@@ -235,6 +236,56 @@ def test_what_was_drawn_for_something_else_is_not_read(
     assert len(list((tmp_path / "cache").iterdir())) == 1
     draw(seed, num, length, other)
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"STRATAGEM_CACHE": "/c", "XDG_CACHE_HOME": "/x"}, Path("/c")),
+        ({"STRATAGEM_CACHE": ""}, None),
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, Path("/x/stratagem")),
+        ({"HOME": "/h"}, Path("/h/.cache/stratagem")),
+        ({"STRATAGEM_CACHE": "~/c", "HOME": "/h"}, Path("/h/c")),
+    ],
+)
+def test_the_folder_that_runs_share_is_named_by_the_environment(
+    variables: dict[str, str], folder: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STRATAGEM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert response_cache() == folder
+
+
+def prompts_alone(tmp_path: Path) -> FileData:
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(tiny_prompts(12)))
+    return FileData(path, response_column=None, max_new_tokens=5)
+
+
+def test_a_second_run_reads_what_the_first_sampled(tmp_path: Path) -> None:
+    data, shared = prompts_alone(tmp_path), tmp_path / "shared"
+    first = make_dataset(tiny_backbone(), data, "train", 0, tmp_path / "first", shared)
+    (file,) = shared.iterdir()
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["response_ids"] = [4, 4]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    second = make_dataset(tiny_backbone(), data, "train", 0, tmp_path / "second", shared)
+    assert [e.response for e in second.examples] == [(4, 4), *(e.response for e in first.examples[1:])]
+    assert (tmp_path / "second" / file.name).read_bytes() == file.read_bytes()
+    make_dataset(tiny_backbone(), data, "train", 0, tmp_path / "first", shared)
+    assert json.loads((tmp_path / "first" / file.name).read_text().splitlines()[0]) != rows[0]
+
+
+def test_a_shared_folder_that_cannot_be_used_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    made = make_dataset(tiny_backbone(), prompts_alone(tmp_path), "train", 0, tmp_path / "run", file)
+    assert all(e.response for e in made.examples)
+    assert "set STRATAGEM_CACHE to a folder, or to nothing" in caplog.text
 
 
 def long_pairs(tmp_path: Path) -> Path:

@@ -50,7 +50,8 @@ RECIPES: dict[str, list[str]] = {
     ],
 }
 """Ways to fit, as overrides of the config of ``stratagem fit``."""
-SIZES = {"s": {"layers": 4, "width": 128}, "m": {"layers": 6, "width": 256}}
+SIZES = {"s": {"layers": 4, "width": 128}, "m": {"layers": 4, "width": 256}}
+"""LMs of the collapse table; ``m`` is that of ``quality``."""
 EVERY_CONDITIONING = (
     "prefix",
     "position_memory",

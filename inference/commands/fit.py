@@ -17,6 +17,7 @@ from ..dataset import make_dataset, standardise
 from ..evaluation import evaluate
 from ..fit import STATE, Step, fit
 from ..reduction import check_reducible
+from ..response_cache import response_cache
 from ..run_folder import check_run, write_config
 from ..starts import pick_start
 from . import prune
@@ -42,7 +43,7 @@ def run(config: DictConfig) -> float:
     if is_main:
         write_config(config, folder, HydraConfig.get().runtime.choices)
     train, test = (
-        make_dataset(plan.backbone, plan.data, split, config.seed, folder / "data")
+        make_dataset(plan.backbone, plan.data, split, config.seed, folder / "data", response_cache())
         for split in ("train", "test")
     )
     for dataset in (train, test):
