@@ -83,7 +83,7 @@ class Dataset:
             return self.features[reader.name]
         first: dict[Example, int] = {}
         alike = [first.setdefault(reader.reads(example), i) for i, example in enumerate(self.examples)]
-        order = sorted(first, key=lambda example: (len(example.prompt) + len(example.response)))
+        order = sorted(first, key=lambda example: len(example.prompt) + len(example.response))
         index = [first[example] for example in order]
         parts = [
             reader.features(self.batch(index[start : start + size]).to(device)).cpu()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-_CACHE = tempfile.TemporaryDirectory()
-atexit.register(_CACHE.cleanup)
-os.environ["STRATAGEM_CACHE"] = _CACHE.name
 
 import pyro
 import pytest
@@ -49,6 +44,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from .inference_fixtures import LATENTS, Toy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def responses_for_all_fits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["STRATAGEM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
 
 # On matrices this small, threads only wait for each other (up to 25 times slower).
 torch.set_num_threads(1)

@@ -14,8 +14,9 @@ from stratagem.inference.data import TaskData
 from stratagem.inference.dataset import Dataset, make_dataset
 from stratagem.inference.partitions import HiddenStates
 from stratagem.inference.partitions.companions import Companions, companions
-from stratagem.inference.partitions.cut import SAME, Space, apart, explained, rival_cuts, scatter, spaces
+from stratagem.inference.partitions.cut import SAME, Cut, Space, apart, explained, rival_cuts, scatter, spaces
 from stratagem.inference.partitions.referee import carried_over, referee
+from stratagem.inference.partitions.steadiness import found_again
 from stratagem.inference.partitions.surface import contents, interchangeable, prompt_dependence
 from stratagem.models import Backbone, Example, load_backbone
 from stratagem.models.text import decode, encode
@@ -203,6 +204,73 @@ def test_rivals_are_as_good_as_the_best_and_no_two_of_them_the_same() -> None:
             assert all(adjusted_mutual_info_score(one, other) < SAME for other in cuts[:i])
 
 
+def free_text(prompts: int = 200, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features of which one axis has a part and the prompt in it, and 23 small noise alone: no two say the same."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(2, size=(prompts, RESPONSES))
+    x = 0.3 * rng.normal(size=(prompts, RESPONSES, 24))
+    x[..., 0] += 3.0 * z + rng.normal(size=(prompts, 1))
+    *_, pairs = scene(prompts)
+    return (
+        torch.from_numpy(x).float().flatten(0, 1),
+        torch.from_numpy(z).flatten(),
+        torch.arange(z.size),
+        pairs,
+    )
+
+
+def free_cuts(partition: HiddenStates, prompts: int = 200) -> tuple[float, float, str]:
+    """Of the first cut of free text: agreement with the parts, on how much other prompts agree, where it was made."""
+    features, z, said, pairs = free_text(prompts)
+    cuts, again, how = partition.cuts(features, pairs, said, said, (12, 12), RESPONSES, 2, 0)
+    return adjusted_mutual_info_score(z, cuts[0](features)), again, how
+
+
+def test_a_cut_of_what_is_there_is_found_again_and_one_of_noise_is_not() -> None:
+    features, _, said, pairs = scene()
+
+    def find(features: Tensor, pairs: Tensor, said: Tensor) -> list[Cut]:
+        spaces_of = spaces(features, pairs, said, (12, 12), (3, 6), 0.1, 10.0)
+        return rival_cuts(features, list(spaces_of), pairs, said, 3, 3, 4, 0)
+
+    assert found_again(find, features, pairs, said, RESPONSES) > 0.95
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    assert found_again(find, noise, pairs, torch.arange(len(noise)), RESPONSES) < 0.2
+
+
+def test_free_text_is_cut_along_the_axes_in_which_responses_differ_most() -> None:
+    agreement, again, how = free_cuts(HiddenStates(ridge=0.01, restarts=3))
+    assert agreement > 0.5
+    assert again > 0.8
+    assert how == "along 1 leading axes"
+    agreement, again, how = free_cuts(HiddenStates(ridge=0.01, restarts=3, steady=0.0))
+    assert agreement < 0.1
+    assert again < 0.2
+    assert how.startswith("in spaces")
+
+
+def test_a_cut_that_is_found_again_stays_and_so_does_one_of_few_prompts() -> None:
+    features, z, said, pairs = scene()
+    cuts, again, how = HiddenStates(ridge=0.1, restarts=3).cuts(
+        features, pairs, said, said, (12, 12), RESPONSES, 3, 0
+    )
+    assert adjusted_mutual_info_score(z, cuts[0](features)) > 0.95
+    assert again > 0.9
+    assert how.startswith("in spaces")
+    assert free_cuts(HiddenStates(ridge=0.01, restarts=3), prompts=3)[1:] == (1.0, how)
+
+
+def test_a_surface_that_is_found_again_is_no_cut() -> None:
+    """Marks are the largest axis here; they part nothing that is written otherwise."""
+    features, z, _, pairs = free_text()
+    written = torch.div(
+        torch.arange(len(z)), RESPONSES, rounding_mode="floor"
+    )  # one text a prompt, but for the mark
+    partition = HiddenStates(ridge=0.01, restarts=3)
+    _, _, how = partition.cuts(features, pairs, torch.arange(len(z)), written, (12, 12), RESPONSES, 2, 0)
+    assert how.startswith("in spaces")
+
+
 @pytest.fixture(scope="module")
 def named_by_kind(bundled: Backbone) -> tuple[Dataset, Tensor, Tensor]:
     """Equations, their strategies, and the same with other names where x stands on the right."""
@@ -301,6 +369,7 @@ def test_the_same_seed_makes_the_same_partition_and_leaves_the_generator(
         ({"dimensions": ()}, "dimensions must be at least 1, got 0"),
         ({"ridge": 0.0}, "ridge above 0"),
         ({"threshold": 1.0}, r"threshold in \[0, 1\)"),
+        ({"steady": 1.5}, r"steady in \[0, 1\]"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any], said: str) -> None:

@@ -79,12 +79,9 @@ def spaces(
         surface_penalty: at least 0.
     """
     same = pairs[contents[pairs[:, 0]] == contents[pairs[:, 1]]]
-    ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-    layers = list(pairwise(ends))
-    mean = features.double().mean(0)
-    centred = features.double() - mean
-    scale = torch.cat([centred[:, b:e].square().mean().sqrt().expand(e - b) for b, e in layers])
-    for begin, end in [*layers, (0, ends[-1])]:
+    layers = _layers(sizes)
+    mean, centred, scale = _scaled(features, layers)
+    for begin, end in [*layers, (0, layers[-1][1])]:
         x = centred[:, begin:end] / scale[begin:end]
         total = x.T @ x / len(x)
         noise = total + ridge * total.diagonal().mean() * torch.eye(len(total)).double()
@@ -95,6 +92,48 @@ def spaces(
         axes = torch.linalg.solve_triangular(root.T, vectors, upper=True) / scale[begin:end, None]
         for number in dimensions:
             yield Space(slice(begin, end), mean[begin:end], axes[:, :number])
+
+
+def leading_cut(
+    features: Tensor,
+    pairs: Tensor,
+    sizes: Sequence[int],
+    dimensions: int,
+    parts: int,
+    restarts: int,
+    seed: int,
+) -> Cut:
+    """K-means on the axes of the largest scatter within prompts, of all layers together, brought to one scale.
+
+    Args:
+        features: ``(N, sum(sizes))``, layer after layer.
+        pairs: places of two responses to one prompt.
+        sizes: of the layers.
+        dimensions: axes.
+        parts: of the cut.
+        restarts: of K-means, the one that explains most is taken.
+        seed: of K-means.
+    """
+    mean, centred, scale = _scaled(features, _layers(sizes))
+    vectors = torch.linalg.eigh(scatter(centred / scale, pairs))[1].flip(-1)
+    space = Space(slice(0, sum(sizes)), mean, vectors[:, :dimensions] / scale[:, None])
+    points = space(features)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        means = KMeans(parts, n_init=restarts, random_state=seed).fit(points.numpy()).cluster_centers_
+    return Cut(space, torch.from_numpy(means).to(points))
+
+
+def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    return list(pairwise(torch.tensor([0, *sizes]).cumsum(0).tolist()))
+
+
+def _scaled(features: Tensor, layers: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of the features, what is left of them, and of each number the root mean square of its layer."""
+    mean = features.double().mean(0)
+    centred = features.double() - mean
+    scale = [centred[:, b:e].square().mean().sqrt().clamp(min=1e-12).expand(e - b) for b, e in layers]
+    return mean, centred, torch.cat(scale)
 
 
 def rival_cuts(

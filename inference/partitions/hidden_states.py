@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -12,9 +14,10 @@ from ...models import Backbone, BackboneReader
 from ...models.backbone import BASE
 from ..dataset import Dataset
 from .companions import companions
-from .cut import apart, rival_cuts, spaces
+from .cut import Cut, apart, leading_cut, rival_cuts, spaces
 from .partition import Assign, Partition
 from .referee import referee
+from .steadiness import HALVES, FindCuts, found_again
 from .surface import contents, interchangeable, prompt_dependence
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,11 @@ class HiddenStates(Partition):
     :func:`~.surface.interchangeable`. Several cuts may part the responses to each prompt equally well and differ in
     what they name alike on different prompts: among these the decoder chooses, :func:`~.referee.referee`.
 
+    Free text has no such spaces: no two responses say the same, and every prompt differs. What a cut finds there on
+    one half of the prompts it does not find on the other, :func:`~.steadiness.found_again`. The cut is then made on
+    the axes along which responses to one prompt differ most, :func:`~.cut.leading_cut`, as many of them as make
+    found again times :func:`~.cut.apart` largest.
+
     Args:
         prompts: of the data, that the cut is found on.
         responses: to each of them, at least 2.
@@ -44,6 +52,7 @@ class HiddenStates(Partition):
         rivals: cuts that are as good by themselves, of which the decoder chooses, :func:`~.referee.referee`.
         steps: of the fits that it chooses by.
         fits: for each two cuts.
+        steady: adjusted mutual information of the cuts of two halves of the prompts from which a cut is found again.
 
     Raises:
         ValueError: a setting out of range; fewer than two distinct prompts.
@@ -62,6 +71,7 @@ class HiddenStates(Partition):
         rivals: int = 6,
         steps: int = 60,
         fits: int = 3,
+        steady: float = 0.4,
     ) -> None:
         for name, value, least in (
             ("prompts", prompts, 2),
@@ -75,21 +85,22 @@ class HiddenStates(Partition):
         ):
             if value < least:
                 raise ValueError(f"partition hidden_states: {name} must be at least {least}, got {value}")
-        if not (0 <= threshold < 1 and ridge > 0 and surface_penalty >= 0):
+        if not (0 <= threshold < 1 and ridge > 0 and surface_penalty >= 0 and 0 <= steady <= 1):
             raise ValueError(
-                "partition hidden_states: expected threshold in [0, 1), ridge above 0 and surface_penalty at least 0, "
-                f"got {threshold}, {ridge} and {surface_penalty}"
+                "partition hidden_states: expected threshold in [0, 1), ridge above 0, surface_penalty at least 0 and "
+                f"steady in [0, 1], got {threshold}, {ridge}, {surface_penalty} and {steady}"
             )
         self.prompts, self.responses, self.others, self.threshold = prompts, responses, others, threshold
         self.ridge, self.surface_penalty = ridge, surface_penalty
         self.dimensions, self.restarts, self.rivals = tuple(dimensions), restarts, rivals
-        self.steps, self.fits = steps, fits
+        self.steps, self.fits, self.steady = steps, fits, steady
 
     def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:
         device = backbone.device
         found = companions(backbone, data, self.prompts, self.responses, seed)
         dependence = prompt_dependence(backbone, found, self.others, seed)
-        said = contents(found, dependence, interchangeable(backbone, found), self.threshold)
+        symbols = interchangeable(backbone, found)
+        said = contents(found, dependence, symbols, self.threshold)
         if len(found.data) < 2 * parts:
             raise ValueError(
                 f"partition hidden_states: {len(found.data)} responses cannot be cut into {parts} parts; give more "
@@ -97,29 +108,80 @@ class HiddenStates(Partition):
             )
         reader = BackboneReader(backbone, BASE, 1, "mean", 0, True, every_layer=True).to(device)
         features = found.data.pooled(reader, device)
-        candidates = spaces(
-            features,
-            found.same_prompt,
-            said,
-            backbone.layer_sizes,
-            [multiple * parts for multiple in self.dimensions],
-            self.ridge,
-            self.surface_penalty,
-        )
         pairs = found.same_prompt
-        cuts = rival_cuts(features, list(candidates), pairs, said, parts, self.restarts, self.rivals, seed)
+        written = contents(found, [torch.ones_like(d) for d in dependence], symbols, 0.0)
+        cuts, again, how = self.cuts(
+            features, pairs, said, written, backbone.layer_sizes, found.responses, parts, seed
+        )
         labels = [cut(features) for cut in cuts]
-        best = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
-        cut = cuts[best]
+        best_cut = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
+        cut = cuts[best_cut]
         log.info(
-            "partition: %s responses told apart: %.3f; cut %s of %s",
+            "partition: %s responses told apart: %.3f; cut %s of %s %s, found again on other prompts: %.3f",
             len(features),
-            apart(labels[best], said, pairs),
-            best + 1,
+            apart(labels[best_cut], said, pairs),
+            best_cut + 1,
             len(cuts),
+            how,
+            again,
         )
 
         def assign(dataset: Dataset) -> Tensor:
             return one_hot(cut(dataset.pooled(reader, device)), parts).float()
 
         return assign
+
+    def cuts(
+        self,
+        features: Tensor,
+        pairs: Tensor,
+        said: Tensor,
+        written: Tensor,
+        sizes: Sequence[int],
+        responses: int,
+        parts: int,
+        seed: int,
+    ) -> tuple[list[Cut], float, str]:
+        """Rival cuts, how far the like of them is found again on other prompts, and where they were made.
+
+        Args:
+            features: ``(N, sum(sizes))``, layer after layer, the responses to a prompt beside each other.
+            pairs: places of two responses to one prompt.
+            said: ``(N,)``, what each says.
+            written: ``(N,)``, the same where only symbols that may change places are surface.
+            sizes: of the layers.
+            responses: to each prompt.
+            parts: of a cut.
+            seed: of K-means.
+        """
+
+        def rivals(restarts: int, features: Tensor, pairs: Tensor, said: Tensor) -> list[Cut]:
+            dimensions = [multiple * parts for multiple in self.dimensions]
+            found = spaces(features, pairs, said, sizes, dimensions, self.ridge, self.surface_penalty)
+            return rival_cuts(features, list(found), pairs, said, parts, restarts, self.rivals, seed)
+
+        def leading(axes: int, features: Tensor, pairs: Tensor, _: Tensor) -> list[Cut]:
+            return [leading_cut(features, pairs, sizes, axes, parts, self.restarts, seed)]
+
+        def again(find: FindCuts) -> float:
+            return found_again(find, features, pairs, said, responses)
+
+        cuts, how = (
+            rivals(self.restarts, features, pairs, said),
+            "in spaces that part responses to one prompt",
+        )
+        if len(features) < 2 * parts * responses:
+            return cuts, 1.0, how
+        best = cuts, again(partial(rivals, HALVES)), how
+        if best[1] < self.steady:
+            for axes in range(1, parts + 1):
+                find = partial(leading, axes)
+                other = find(features, pairs, said), again(find), f"along {axes} leading axes"
+                if _worth(other, features, pairs, written) > _worth(best, features, pairs, written):
+                    best = other
+        return best
+
+
+def _worth(found: tuple[list[Cut], float, str], features: Tensor, pairs: Tensor, contents: Tensor) -> float:
+    cuts, again, _ = found
+    return again * apart(cuts[0](features), contents, pairs)
