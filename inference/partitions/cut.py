@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
 NEAR = 0.99
@@ -117,11 +114,7 @@ def leading_cut(
     mean, centred, scale = _scaled(features, _layers(sizes))
     vectors = torch.linalg.eigh(scatter(centred / scale, pairs))[1].flip(-1)
     space = Space(slice(0, sum(sizes)), mean, vectors[:, :dimensions] / scale[:, None])
-    points = space(features)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        means = KMeans(parts, n_init=restarts, random_state=seed).fit(points.numpy()).cluster_centers_
-    return Cut(space, torch.from_numpy(means).to(points))
+    return _cut(space, features, parts, restarts, seed)
 
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -165,22 +158,37 @@ def rival_cuts(
     widest = candidates[-1](features)
     found: list[tuple[float, float, Cut, Tensor]] = []
     for space in candidates:
-        points = space(features)
         for restart in range(restarts):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than parts
-                means = KMeans(parts, n_init=1, random_state=seed * restarts + restart).fit(points.numpy())
-            z = torch.from_numpy(means.labels_).long()
-            cut = Cut(space, torch.from_numpy(means.cluster_centers_).to(points))
+            cut = _cut(space, features, parts, 1, seed * restarts + restart)
+            z = cut(features)
             found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut, z))
     best = max(told for told, _, _, _ in found)
     good = sorted((f for f in found if f[0] >= NEAR * best), key=lambda f: -f[1])
     most = good[0][1]
     kept: list[tuple[Cut, Tensor]] = []
     for _, share, cut, z in good:
-        if share >= NEAR * most and all(adjusted_mutual_info_score(z, other) < SAME for _, other in kept):
+        if share >= NEAR * most and all(agreement(z, other) < SAME for _, other in kept):
             kept.append((cut, z))
     return [cut for cut, _ in kept[:rivals]]
+
+
+def agreement(z: Tensor, other: Tensor) -> float:
+    """Adjusted mutual information of two cuts ``(N,)``, 0 by chance and 1 where they are one [Vinh et al. 2010]."""
+    from sklearn.metrics import adjusted_mutual_info_score  # 80 MiB and 2 s, for this alone
+
+    return float(adjusted_mutual_info_score(z.numpy(), other.numpy()))
+
+
+def _cut(space: Space, features: Tensor, parts: int, restarts: int, seed: int) -> Cut:
+    """K-means in a space, the best of several starts."""
+    from sklearn.cluster import KMeans  # as above
+    from sklearn.exceptions import ConvergenceWarning
+
+    points = space(features)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than parts
+        means = KMeans(parts, n_init=restarts, random_state=seed).fit(points.numpy()).cluster_centers_
+    return Cut(space, torch.from_numpy(means).to(points))
 
 
 def scatter(x: Tensor, pairs: Tensor) -> Tensor:

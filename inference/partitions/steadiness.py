@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
-from .cut import Cut
+from .cut import Cut, agreement
 
 FindCuts = Callable[[Tensor, Tensor, Tensor], Sequence[Cut]]
 """From features, pairs and contents, as of :func:`~.cut.rival_cuts`, to rival cuts."""
@@ -40,6 +39,6 @@ def found_again(
     for begin, end in ((0, middle), (middle, len(features))):
         inside = (pairs[:, 0] >= begin) & (pairs[:, 0] < end)
         found = find(features[begin:end], pairs[inside] - begin, contents[begin:end])
-        halves.append([cut(features).numpy() for cut in found])
+        halves.append([cut(features) for cut in found])
     first, second = halves
-    return max(float(adjusted_mutual_info_score(one, other)) for one in first for other in second)
+    return max(agreement(one, other) for one in first for other in second)
