@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.errors import InstantiationException
 from stratagem.inference.commands.experiment import make_experiment
 from stratagem.inference.experiments import Experiment, OverSeeds, choose
 
@@ -105,3 +106,17 @@ def test_the_experiment_on_the_strategies_is_thirty_fits_that_compose() -> None:
         task: task.replace("_", "") for task in tasks
     }
     assert len(tasks) == 6
+
+
+def test_settings_of_the_command_line_are_given_to_every_fit_after_the_common_ones() -> None:
+    with initialize_config_module("stratagem.configs", version_base="1.3"):
+        words = ["experiment=strategies", "settings=['lm=path/to/lm','fit.steps=5']"]
+        cells = make_experiment(compose("experiment", words)).cells()
+        with pytest.raises(ValueError, match=r"settings=fit\.steps: expected a list"):
+            make_experiment(compose("experiment", ["experiment=strategies", "settings=fit.steps"]))
+        with pytest.raises(InstantiationException, match="common: seed=3: the experiment gives seed itself"):
+            make_experiment(compose("experiment", ["experiment=strategies", "settings=['seed=3']"]))
+    for cell in cells:
+        words = cell.commands[0]
+        assert words[:4] == ["fit", "lm=bundled:strategies", "lm=path/to/lm", "fit.steps=5"]
+        assert words[4].startswith("task@data.task=")

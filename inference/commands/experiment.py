@@ -58,7 +58,7 @@ def run(config: DictConfig) -> None:
 
 
 def make_experiment(config: DictConfig) -> Experiment:
-    """The experiment of a config, on the seeds that the command line names.
+    """The experiment of a config, on the seeds and with the settings that the command line names.
 
     Raises:
         ValueError: none chosen, or one that cannot be.
@@ -69,6 +69,10 @@ def make_experiment(config: DictConfig) -> Experiment:
     settings = node(config, GROUP)
     if config.seeds is not None:
         settings["seeds"] = node(config, "seeds")
+    given = node(config, "settings")
+    if not isinstance(given, list):
+        raise ValueError(f"settings={given}: expected a list, as in settings=['lm=path/to/lm','fit.steps=200']")
+    settings["common"] = [*(settings.get("common") or ()), *given]
     experiment: Experiment = instantiate(settings, _convert_="all")
     for command in experiment.then or ():
         if command[0] not in COMMANDS:
