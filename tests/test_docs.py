@@ -248,7 +248,7 @@ def test_the_tables_of_experiments_are_those_of_their_cells() -> None:
 
 @pytest.mark.parametrize("folder", CELLS, ids=[str(f.relative_to(ROOT / "benchmarks/cells")) for f in CELLS])
 def test_the_cells_are_of_the_present_configuration(folder: Path) -> None:
-    ((command, *settings),) = json.loads((folder / "cell.json").read_text())["commands"]
+    ((command, *settings), *_) = json.loads((folder / "cell.json").read_text())["commands"]
     now = composed(command, [*settings, f"seed={folder.name.removeprefix('seed')}", "run=one"])
     then = OmegaConf.load(folder / "config.yaml")
     for key in ("data", "model", "guide", "inference", "optim", "roles", "lm"):
