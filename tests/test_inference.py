@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stratagem.inference.inference import Inference
 from stratagem.inference.log_quantities import LogQuantities, xlogp
 from stratagem.inference.objectives import ELBO, MarginalLikelihood, Objective
 from stratagem.inference.terms import ForwardKL, MutualInformation, Term, VariationalInformation
+from stratagem.inference.terms.distillation import PARTITION
 from stratagem.models import (
     Backbone,
     Batch,
@@ -381,7 +383,9 @@ def test_each_inference_that_ships(
         model = make_model(backbone, latents={"z": latent}, router=PooledRouter)
         guide = AmortizedGuide(model)
         randomise(nn.ModuleDict({"model": model, "guide": guide}))
-        loss = inference(model, guide, make_batch(backbone))
+        batch = make_batch(backbone)
+        parts = {PARTITION: torch.randn(len(batch), 3).softmax(-1)}
+        loss = inference(model, guide, replace(batch, features=batch.features | parts))
         loss.surrogate.backward()
         assert loss.surrogate.isfinite()
         assert loss.bound.isfinite().all()
