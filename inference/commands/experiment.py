@@ -71,7 +71,9 @@ def make_experiment(config: DictConfig) -> Experiment:
         settings["seeds"] = node(config, "seeds")
     given = node(config, "settings")
     if not isinstance(given, list):
-        raise ValueError(f"settings={given}: expected a list, as in settings=['lm=path/to/lm','fit.steps=200']")
+        raise ValueError(
+            f"settings={given}: expected a list, as in settings=['lm=path/to/lm','fit.steps=200']"
+        )
     settings["common"] = [*(settings.get("common") or ()), *given]
     experiment: Experiment = instantiate(settings, _convert_="all")
     for command in experiment.then or ():
