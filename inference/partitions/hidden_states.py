@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from math import isnan, nan
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from .companions import companions
 from .cut import Cut, apart, leading_cut, rival_cuts, spaces
 from .partition import Assign, Partition
 from .referee import referee
-from .steadiness import HALVES, FindCuts, found_again
+from .steadiness import FEWEST, HALVES, FindCuts, found_again
 from .surface import contents, interchangeable, prompt_dependence
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class HiddenStates(Partition):
         rivals: cuts that are as good by themselves, of which the decoder chooses, :func:`~.referee.referee`.
         steps: of the fits that it chooses by.
         fits: for each two cuts.
-        steady: adjusted mutual information of the cuts of two halves of the prompts from which a cut is found again.
+        steady: adjusted mutual information of the cuts of two halves of the prompts from which a cut is found again;
+            fewer than 64 prompts are not asked.
 
     Raises:
         ValueError: a setting out of range; fewer than two distinct prompts.
@@ -117,13 +119,13 @@ class HiddenStates(Partition):
         best_cut = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
         cut = cuts[best_cut]
         log.info(
-            "partition: %s responses told apart: %.3f; cut %s of %s %s, found again on other prompts: %.3f",
+            "partition: %s responses told apart: %.3f; cut %s of %s %s, found again on other prompts: %s",
             len(features),
             apart(labels[best_cut], said, pairs),
             best_cut + 1,
             len(cuts),
             how,
-            again,
+            "too few to ask" if isnan(again) else f"{again:.3f}",
         )
 
         def assign(dataset: Dataset) -> Tensor:
@@ -142,7 +144,7 @@ class HiddenStates(Partition):
         parts: int,
         seed: int,
     ) -> tuple[list[Cut], float, str]:
-        """Rival cuts, how far the like of them is found again on other prompts, and where they were made.
+        """Rival cuts, how far the like of them is found again on other prompts, nan for too few, and where they lie.
 
         Args:
             features: ``(N, sum(sizes))``, layer after layer, the responses to a prompt beside each other.
@@ -170,8 +172,8 @@ class HiddenStates(Partition):
             rivals(self.restarts, features, pairs, said),
             "in spaces that part responses to one prompt",
         )
-        if len(features) < 2 * parts * responses:
-            return cuts, 1.0, how
+        if len(features) < max(FEWEST, 2 * parts) * responses:
+            return cuts, nan, how
         best = cuts, again(partial(rivals, HALVES)), how
         if best[1] < self.steady:
             for axes in range(1, parts + 1):

@@ -14,6 +14,9 @@ FindCuts = Callable[[Tensor, Tensor, Tensor], Sequence[Cut]]
 HALVES = 4
 """Restarts of K-means in each space that are enough to see it."""
 
+FEWEST = 64
+"""Prompts below which half of them say too little: cuts that are right are not found again."""
+
 
 def found_again(
     find: FindCuts,
