@@ -81,16 +81,17 @@ class Dataset:
         """
         if reader.name in self.features:
             return self.features[reader.name]
-        first: dict[Example, int] = {}
-        alike = [first.setdefault(reader.reads(example), i) for i, example in enumerate(self.examples)]
-        order = sorted(first, key=lambda example: len(example.prompt) + len(example.response))
-        index = [first[example] for example in order]
+        read = [reader.reads(example) for example in self.examples]
+        place = {example: i for i, example in enumerate(read)}
+        order = sorted(place, key=lambda example: len(example.prompt) + len(example.response))
         parts = [
-            reader.features(self.batch(index[start : start + size]).to(device)).cpu()
-            for start in range(0, len(index), size)
+            reader.features(
+                self.batch([place[example] for example in order[start : start + size]]).to(device)
+            )
+            for start in range(0, len(order), size)
         ]
-        place = {i: row for row, i in enumerate(index)}
-        return torch.cat(parts)[[place[i] for i in alike]]
+        row = {example: n for n, example in enumerate(order)}
+        return torch.cat([part.cpu() for part in parts])[[row[example] for example in read]]
 
 
 def readers(modules: Mapping[str, nn.Module]) -> list[Reader]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -453,6 +454,25 @@ def test_what_frozen_roles_compute_is_computed_once(monkeypatch: pytest.MonkeyPa
     assert calls == []
     step(anew)
     assert calls == ["router", "posterior"]
+
+
+def test_what_is_read_alike_is_read_once_and_lands_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = tiny_step(tiny_backbone())
+    one, other, third = tiny_data(step.model.backbone, 3).examples
+    longer = replace(one, response=(*one.response, *other.response))
+    examples = [longer, other, one, other, third, replace(one, response=third.response), longer]
+    data = Dataset(examples, [""] * 7, [""] * 7, step.model.backbone.pad_id)
+    alone = [data.batch([i]) for i in range(7)]
+    for reader, different in ((step.model.routers["z"].reader, 3), (step.guide.readers["z"], 5)):
+        anew = torch.cat([reader.features(batch) for batch in alone])
+        rows: list[int] = []
+        features = type(reader).features
+        monkeypatch.setattr(
+            type(reader), "features", lambda r, b, f=features, n=rows: n.append(len(b)) or f(r, b)
+        )
+        torch.testing.assert_close(data.pooled(reader, torch.device("cpu"), size=2), anew)
+        monkeypatch.undo()
+        assert sum(rows) == different
 
 
 def test_what_a_role_computes_that_trains_is_not_kept() -> None:
