@@ -114,7 +114,7 @@ def leading_cut(
     mean, centred, scale = _scaled(features, _layers(sizes))
     vectors = torch.linalg.eigh(scatter(centred / scale, pairs))[1].flip(-1)
     space = Space(slice(0, sum(sizes)), mean, vectors[:, :dimensions] / scale[:, None])
-    return _cut(space, features, parts, restarts, seed)
+    return _k_means(space, space(features), parts, restarts, seed)[0]
 
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -158,9 +158,9 @@ def rival_cuts(
     widest = candidates[-1](features)
     found: list[tuple[float, float, Cut, Tensor]] = []
     for space in candidates:
+        points = space(features)
         for restart in range(restarts):
-            cut = _cut(space, features, parts, 1, seed * restarts + restart)
-            z = cut(features)
+            cut, z = _k_means(space, points, parts, 1, seed * restarts + restart)
             found.append((apart(z, contents, pairs), explained(z, widest, pairs, parts), cut, z))
     best = max(told for told, _, _, _ in found)
     good = sorted((f for f in found if f[0] >= NEAR * best), key=lambda f: -f[1])
@@ -179,16 +179,16 @@ def agreement(z: Tensor, other: Tensor) -> float:
     return float(adjusted_mutual_info_score(z.numpy(), other.numpy()))
 
 
-def _cut(space: Space, features: Tensor, parts: int, restarts: int, seed: int) -> Cut:
-    """K-means in a space, the best of several starts."""
+def _k_means(space: Space, points: Tensor, parts: int, restarts: int, seed: int) -> tuple[Cut, Tensor]:
+    """A cut of a space and the parts of its points, the best of several starts."""
     from sklearn.cluster import KMeans  # as above
     from sklearn.exceptions import ConvergenceWarning
 
-    points = space(features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than parts
-        means = KMeans(parts, n_init=restarts, random_state=seed).fit(points.numpy()).cluster_centers_
-    return Cut(space, torch.from_numpy(means).to(points))
+        means = KMeans(parts, n_init=restarts, random_state=seed).fit(points.numpy())
+    cut = Cut(space, torch.from_numpy(means.cluster_centers_).to(points))
+    return cut, torch.from_numpy(means.labels_).long()
 
 
 def scatter(x: Tensor, pairs: Tensor) -> Tensor:

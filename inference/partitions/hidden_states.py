@@ -116,13 +116,13 @@ class HiddenStates(Partition):
             features, pairs, said, written, backbone.layer_sizes, found.responses, parts, seed
         )
         labels = [cut(features) for cut in cuts]
-        best_cut = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
-        cut = cuts[best_cut]
+        best = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
+        cut = cuts[best]
         log.info(
             "partition: %s responses told apart: %.3f; cut %s of %s %s, found again on other prompts: %s",
             len(features),
-            apart(labels[best_cut], said, pairs),
-            best_cut + 1,
+            apart(labels[best], said, pairs),
+            best + 1,
             len(cuts),
             how,
             "too few to ask" if isnan(again) else f"{again:.3f}",
@@ -168,22 +168,17 @@ class HiddenStates(Partition):
         def again(find: FindCuts) -> float:
             return found_again(find, features, pairs, said, responses)
 
-        cuts, how = (
-            rivals(self.restarts, features, pairs, said),
-            "in spaces that part responses to one prompt",
-        )
+        def worth(found: tuple[list[Cut], float, str]) -> float:
+            cuts, share, _ = found
+            return share * apart(cuts[0](features), written, pairs)
+
+        cuts = rivals(self.restarts, features, pairs, said)
+        how = "in spaces that part responses to one prompt"
         if len(features) < max(FEWEST, 2 * parts) * responses:
             return cuts, nan, how
-        best = cuts, again(partial(rivals, HALVES)), how
-        if best[1] < self.steady:
+        tried = [(cuts, again(partial(rivals, HALVES)), how)]
+        if tried[0][1] < self.steady:
             for axes in range(1, parts + 1):
                 find = partial(leading, axes)
-                other = find(features, pairs, said), again(find), f"along {axes} leading axes"
-                if _worth(other, features, pairs, written) > _worth(best, features, pairs, written):
-                    best = other
-        return best
-
-
-def _worth(found: tuple[list[Cut], float, str], features: Tensor, pairs: Tensor, contents: Tensor) -> float:
-    cuts, again, _ = found
-    return again * apart(cuts[0](features), contents, pairs)
+                tried.append((find(features, pairs, said), again(find), f"along {axes} leading axes"))
+        return max(tried, key=worth)
