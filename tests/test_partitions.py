@@ -15,6 +15,7 @@ from stratagem.inference.dataset import Dataset, make_dataset
 from stratagem.inference.partitions import HiddenStates
 from stratagem.inference.partitions.companions import Companions, companions
 from stratagem.inference.partitions.cut import SAME, Cut, Space, apart, explained, rival_cuts, scatter, spaces
+from stratagem.inference.partitions.parsimony import fewest_parts
 from stratagem.inference.partitions.referee import carried_over, referee
 from stratagem.inference.partitions.steadiness import found_again
 from stratagem.inference.partitions.surface import contents, interchangeable, prompt_dependence
@@ -263,6 +264,32 @@ def test_a_cut_that_is_found_again_stays_and_so_does_one_of_few_prompts() -> Non
         assert where == how
 
 
+@pytest.mark.parametrize(
+    ("most", "enough", "parts"), [(6, 0.99, 3), (3, 0.99, 3), (2, 0.99, 2), (6, None, 6)]
+)
+def test_of_more_parts_than_there_are_as_many_are_made_as_tell_responses_apart(
+    most: int, enough: float | None, parts: int
+) -> None:
+    features, z, said, pairs = scene()
+    partition = HiddenStates(ridge=0.1, restarts=3, enough=enough)
+    cuts, again, _ = partition.cuts(features, pairs, said, said, (12, 12), RESPONSES, most, 0)
+    assert {cut.parts for cut in cuts} == {parts}
+    assert (adjusted_mutual_info_score(z, cuts[0](features)) > 0.95) == (parts == 3)
+    assert again > 0.95 or parts != 3
+
+
+def test_all_parts_are_made_where_each_tells_more_apart() -> None:
+    features, _, said, pairs = free_text()
+
+    def find(parts: int) -> list[Cut]:
+        found = list(spaces(features, pairs, said, (12, 12), (parts,), 0.1, 10.0))
+        return rival_cuts(features, found, pairs, said, parts, 2, 1, 0)
+
+    assert fewest_parts(find, features, pairs, said, 5, 0.99) == 5
+    assert fewest_parts(find, features, pairs, said, 5, 0.9) == 4
+    assert fewest_parts(find, features, pairs, torch.zeros_like(said), 5, 0.99) == 2  # nothing to tell apart
+
+
 def test_a_surface_that_is_found_again_is_no_cut() -> None:
     """Marks are the largest axis here; they part nothing that is written otherwise."""
     features, z, _, pairs = free_text()
@@ -373,6 +400,7 @@ def test_the_same_seed_makes_the_same_partition_and_leaves_the_generator(
         ({"ridge": 0.0}, "ridge above 0"),
         ({"threshold": 1.0}, r"threshold in \[0, 1\)"),
         ({"steady": 1.5}, r"steady in \[0, 1\]"),
+        ({"enough": 0.0}, r"enough in \(0, 1\]"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any], said: str) -> None:

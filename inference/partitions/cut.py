@@ -16,6 +16,9 @@ NEAR = 0.99
 SAME = 0.9
 """Adjusted mutual information from which two cuts are one."""
 
+FEW = 4
+"""Restarts of K-means in each space that are enough where cuts are only held against others."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -46,6 +49,11 @@ class Cut:
 
     space: Space
     means: Tensor
+
+    @property
+    def parts(self) -> int:
+        """Their number."""
+        return len(self.means)
 
     def __call__(self, features: Tensor) -> Tensor:
         """``(N,)``: the part of each."""

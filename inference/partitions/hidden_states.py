@@ -15,10 +15,11 @@ from ...models import Backbone, BackboneReader
 from ...models.backbone import BASE
 from ..dataset import Dataset
 from .companions import companions
-from .cut import Cut, apart, leading_cut, rival_cuts, spaces
+from .cut import FEW, Cut, apart, leading_cut, rival_cuts, spaces
+from .parsimony import fewest_parts
 from .partition import Assign, Partition
 from .referee import referee
-from .steadiness import FEWEST, HALVES, FindCuts, found_again
+from .steadiness import FEWEST, FindCuts, found_again
 from .surface import contents, interchangeable, prompt_dependence
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class HiddenStates(Partition):
     normalisation, Hatch et al. 2006]. Two responses say the same where all tokens agree but those whose law does not
     depend on the prompt, :func:`~.surface.prompt_dependence`, and those that may change places throughout,
     :func:`~.surface.interchangeable`. Several cuts may part the responses to each prompt equally well and differ in
-    what they name alike on different prompts: among these the decoder chooses, :func:`~.referee.referee`.
+    what they name alike on different prompts: among these the decoder chooses, :func:`~.referee.referee`. Where fewer
+    parts are enough, :func:`~.parsimony.fewest_parts`, the others have no response.
 
     Free text has no such spaces: no two responses say the same, and every prompt differs. What a cut finds there on
     one half of the prompts it does not find on the other, :func:`~.steadiness.found_again`. The cut is then made on
@@ -55,6 +57,7 @@ class HiddenStates(Partition):
         fits: for each two cuts.
         steady: adjusted mutual information of the cuts of two halves of the prompts from which a cut is found again;
             fewer than 64 prompts are not asked.
+        enough: share of what all parts tell apart, from which fewer are enough; null for all of them.
 
     Raises:
         ValueError: a setting out of range; fewer than two distinct prompts.
@@ -74,6 +77,7 @@ class HiddenStates(Partition):
         steps: int = 60,
         fits: int = 3,
         steady: float = 0.4,
+        enough: float | None = 0.99,
     ) -> None:
         for name, value, least in (
             ("prompts", prompts, 2),
@@ -92,10 +96,12 @@ class HiddenStates(Partition):
                 "partition hidden_states: expected threshold in [0, 1), ridge above 0, surface_penalty at least 0 and "
                 f"steady in [0, 1], got {threshold}, {ridge}, {surface_penalty} and {steady}"
             )
+        if enough is not None and not 0 < enough <= 1:
+            raise ValueError(f"partition hidden_states: expected enough in (0, 1], or null, got {enough}")
         self.prompts, self.responses, self.others, self.threshold = prompts, responses, others, threshold
         self.ridge, self.surface_penalty = ridge, surface_penalty
         self.dimensions, self.restarts, self.rivals = tuple(dimensions), restarts, rivals
-        self.steps, self.fits, self.steady = steps, fits, steady
+        self.steps, self.fits, self.steady, self.enough = steps, fits, steady, enough
 
     def fit(self, backbone: Backbone, data: Dataset, parts: int, seed: int) -> Assign:
         device = backbone.device
@@ -116,12 +122,13 @@ class HiddenStates(Partition):
             features, pairs, said, written, backbone.layer_sizes, found.responses, parts, seed
         )
         labels = [cut(features) for cut in cuts]
-        best = referee(backbone, found.data, labels, parts, self.steps, self.fits, seed)
+        best = referee(backbone, found.data, labels, cuts[0].parts, self.steps, self.fits, seed)
         cut = cuts[best]
         log.info(
-            "partition: %s responses told apart: %.3f; cut %s of %s %s, found again on other prompts: %s",
+            "partition: %s responses told apart: %.3f; %s parts, cut %s of %s %s, found again on other prompts: %s",
             len(features),
             apart(labels[best], said, pairs),
+            cut.parts,
             best + 1,
             len(cuts),
             how,
@@ -153,11 +160,11 @@ class HiddenStates(Partition):
             written: ``(N,)``, the same where only symbols that may change places are surface.
             sizes: of the layers.
             responses: to each prompt.
-            parts: of a cut.
+            parts: of a cut, at most.
             seed: of K-means.
         """
 
-        def rivals(restarts: int, features: Tensor, pairs: Tensor, said: Tensor) -> list[Cut]:
+        def rivals(parts: int, restarts: int, features: Tensor, pairs: Tensor, said: Tensor) -> list[Cut]:
             dimensions = [multiple * parts for multiple in self.dimensions]
             found = spaces(features, pairs, said, sizes, dimensions, self.ridge, self.surface_penalty)
             return rival_cuts(features, list(found), pairs, said, parts, restarts, self.rivals, seed)
@@ -172,11 +179,15 @@ class HiddenStates(Partition):
             cuts, share, _ = found
             return share * apart(cuts[0](features), written, pairs)
 
-        cuts = rivals(self.restarts, features, pairs, said)
+        needed = parts
+        if self.enough is not None:
+            some = partial(rivals, restarts=FEW, features=features, pairs=pairs, said=said)
+            needed = fewest_parts(some, features, pairs, said, parts, self.enough)
+        cuts = rivals(needed, self.restarts, features, pairs, said)
         how = "in spaces that part responses to one prompt"
         if len(features) < max(FEWEST, 2 * parts) * responses:
             return cuts, nan, how
-        tried = [(cuts, again(partial(rivals, HALVES)), how)]
+        tried = [(cuts, again(partial(rivals, needed, FEW)), how)]
         if tried[0][1] < self.steady:
             for axes in range(1, parts + 1):
                 find = partial(leading, axes)

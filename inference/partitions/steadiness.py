@@ -11,9 +11,6 @@ from .cut import Cut, agreement
 FindCuts = Callable[[Tensor, Tensor, Tensor], Sequence[Cut]]
 """From features, pairs and contents, as of :func:`~.cut.rival_cuts`, to rival cuts."""
 
-HALVES = 4
-"""Restarts of K-means in each space that are enough to see it."""
-
 FEWEST = 64
 """Prompts below which half of them say too little: cuts that are right are not found again."""
 

@@ -1,0 +1,38 @@
+"""How many parts does it take to tell responses to one prompt apart?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from .cut import Cut, apart
+
+
+def fewest_parts(
+    find: Callable[[int], Sequence[Cut]],
+    features: Tensor,
+    pairs: Tensor,
+    contents: Tensor,
+    most: int,
+    enough: float,
+) -> int:
+    """The least number of parts that tells responses to one prompt :func:`~.cut.apart` about as well as any does.
+
+    What there are more parts than strategies for tells no two responses to a prompt apart that were not so before. The
+    parts that are left over part the prompts: each is then one strategy here and another there. Where every response
+    says something else, each further part tells more apart, and none is left over.
+
+    Args:
+        find: from a number of parts to rival cuts.
+        features: ``(N, size)``.
+        pairs: places of two responses to one prompt.
+        contents: of each response, ``(N,)``.
+        most: parts, at least 2.
+        enough: share of what the best number tells apart that is enough.
+    """
+    told = {
+        parts: max(apart(cut(features), contents, pairs) for cut in find(parts))
+        for parts in range(2, most + 1)
+    }
+    return next(parts for parts, share in told.items() if share >= enough * max(told.values()))
