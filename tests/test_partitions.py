@@ -348,13 +348,18 @@ def test_the_mean_of_several_fits_decides(bundled: Backbone, monkeypatch: pytest
     assert referee(bundled, data, [cut, cut], 2, 60, 1, 6) == 0
 
 
-@pytest.mark.parametrize("task", [BaseConversion(), Expressions()], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize(
+    ("task", "most"), [(BaseConversion(), 4), (Expressions(), 8)], ids=["base_conversion-4", "expressions-8"]
+)
 def test_responses_of_the_base_are_cut_by_strategy_where_not_every_prompt_has_all(
-    bundled: Backbone, task: Task, tmp_path: Path
+    bundled: Backbone, task: Task, most: int, tmp_path: Path
 ) -> None:
     data = TaskData(task, num_train=400, num_test=200)
     train, test = (make_dataset(bundled, data, split, 1, tmp_path) for split in ("train", "test"))
-    z = HiddenStates(prompts=200).fit(bundled, train, 4, 1)(test).argmax(1)
+    parts = HiddenStates(prompts=200).fit(bundled, train, most, 1)(test)
+    z = parts.argmax(1)
+    assert parts.shape == (200, most)
+    assert len(z.unique()) == 4
     told = [task.strategies_of(p, y) for p, y in zip(test.prompts, test.responses, strict=True)]
     known = [i for i, names in enumerate(told) if len(names) == 1]
     assert len(known) > 150
