@@ -57,7 +57,7 @@ class HiddenStates(Partition):
         fits: for each two cuts.
         steady: adjusted mutual information of the cuts of two halves of the prompts from which a cut is found again;
             fewer than 64 prompts are not asked.
-        enough: share of what all parts tell apart, from which fewer are enough; null for all of them.
+        enough: share of what the best number of parts tells apart, from which fewer are enough; null for all parts.
 
     Raises:
         ValueError: a setting out of range; fewer than two distinct prompts.

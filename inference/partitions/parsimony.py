@@ -19,9 +19,9 @@ def fewest_parts(
 ) -> int:
     """The least number of parts that tells responses to one prompt :func:`~.cut.apart` about as well as any does.
 
-    What there are more parts than strategies for tells no two responses to a prompt apart that were not so before. The
-    parts that are left over part the prompts: each is then one strategy here and another there. Where every response
-    says something else, each further part tells more apart, and none is left over.
+    Parts beyond the number of strategies tell no further responses to a prompt apart. They part the prompts instead:
+    each is then one strategy here and another there. Where every response says something else, each further part tells
+    more apart, and none is left over.
 
     Args:
         find: from a number of parts to rival cuts.
