@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from stratagem.inference.experiments import Outcome, OverSeeds, Table
 
 from .experiment_fixtures import Axes, cells_of
@@ -57,6 +58,24 @@ def test_axes_that_are_no_rows_are_pooled_with_the_seeds() -> None:
     assert table.records[0]["use/usage_4/seed1"] == 41
     (each,) = OverSeeds({"use/usage": None}, ["K"]).tables(outcomes(axes, found))
     assert each.rows == [["2", "2", "20.5 (20)"], ["4", "2", "40.5 (40)"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (0.98765, "0.988"),
+        (0.0005533, "0.0006"),
+        (-0.00001, "0"),
+        (-0.0042, "-0.0042"),
+        (5.362, "5.36"),
+        (1562.4, "1562"),
+    ],
+)
+def test_a_figure_of_one_run_stands_alone_in_three_digits(value: float, cell: str) -> None:
+    (table,) = OverSeeds({"skill/accuracy": None}).tables(
+        outcomes({"task": {"a": []}}, {"a/seed0": {"skill/accuracy": value}})
+    )
+    assert table.rows == [["a", "1", cell]]
 
 
 def test_a_table_has_a_title_and_columns_in_line() -> None:

@@ -14,7 +14,7 @@ from ..evaluation.meaning import ami
 from ..inference_data import POSTERIOR, read_probabilities
 from .outcomes import Outcome
 from .summary import Summary
-from .table import Table
+from .table import Table, readable
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Agreement(Summary):
         rows = [
             [
                 *(str(record[name]) for name in [*axes, "seed", "runs"]),
-                *(_shown(record.get(name)) for name in names),
+                *(readable(value) if isinstance(value := record.get(name), float) else "-" for name in names),
             ]
             for record in records
         ]
@@ -79,7 +79,3 @@ def nmi(one: np.ndarray, other: np.ndarray) -> float:
     if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
         return 0.0
     return float(normalized_mutual_info_score(one, other))
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-"

@@ -9,7 +9,7 @@ from statistics import median
 from ..comparison import SMALLER
 from .outcomes import Outcome
 from .summary import Summary
-from .table import Table
+from .table import Table, readable
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,14 @@ def _worst(name: str, values: Sequence[float]) -> float:
 
 
 def _shown(name: str, group: Sequence[Outcome], ended: int) -> str:
-    """``median (worst)``, with the number of values where some of the runs lack the figure."""
+    """``median (worst)`` or the one value, with the number of values where some of the runs lack the figure."""
     values = _values(name, group)
     if not values:
         return "-"
-    lacking = "" if len(values) == ended else f"; {len(values)} of {ended}"
-    return f"{_number(median(values))} ({_number(_worst(name, values))}{lacking})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    beside = [readable(_worst(name, values))] if len(values) > 1 else []
+    if len(values) < ended:
+        beside.append(f"{len(values)} of {ended}")
+    return readable(median(values)) + (f" ({'; '.join(beside)})" if beside else "")
 
 
 def _record(name: str, group: Sequence[Outcome], axes: Sequence[str]) -> dict[str, object]:

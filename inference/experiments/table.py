@@ -38,6 +38,11 @@ class Table:
         return "\n".join([*([f"{self.title}\n"] if self.title else []), *shown])
 
 
+def readable(value: float) -> str:
+    """Three digits, and no more than four decimals: what a table can say of a figure of one sample."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{round(value, 4) + 0.0:.3g}"  # + 0.0: never -0
+
+
 def comma_separated(records: Sequence[Mapping[str, object]]) -> str:
     """Records as CSV: a column for each key that any of them has, empty where one lacks it."""
     names = dict.fromkeys(name for record in records for name in record)
