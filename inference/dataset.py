@@ -23,6 +23,9 @@ from .response_cache import fetch, keep
 
 log = logging.getLogger(__name__)
 
+APART: dict[Split, int] = {"train": 1_000_003, "test": 2_000_003}
+"""Added to the seed where all data have one prompt: what is drawn for a split is then told from others by its seed."""
+
 
 @dataclass
 class Dataset:
@@ -155,12 +158,11 @@ def make_dataset(
         )
     missing = [i for i, response in enumerate(texts.responses) if response is None]
     if missing:
-        path = (
-            cache
-            / f"{split}-{_digest(backbone, [examples[i] for i in missing], data.max_new_tokens, seed)}.jsonl"
-        )
+        asked = [examples[i] for i in missing]
+        own = seed + APART[split] if len(set(asked)) == 1 else seed
+        path = cache_path(cache, split, backbone, asked, data.max_new_tokens, own)
         fetch(path, shared)
-        sampled = sample_base(backbone, [examples[i] for i in missing], data.max_new_tokens, seed, path)
+        sampled = sample_base(backbone, asked, data.max_new_tokens, own, path)
         keep(path, shared)
         for i, ids in zip(missing, sampled, strict=True):
             examples[i] = replace(examples[i], response=ids)
@@ -218,6 +220,10 @@ def sample_base(
     return out
 
 
-def _digest(backbone: Backbone, examples: Sequence[Example], max_new_tokens: int, seed: int) -> str:
-    about = [backbone.fingerprint, [e.prompt for e in examples], max_new_tokens, seed]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+def cache_path(
+    folder: Path, name: str, backbone: Backbone, examples: Sequence[Example], max_new_tokens: int, seed: int
+) -> Path:
+    """A file for what :func:`sample_base` gives for this LM, these prompts, this length and this seed."""
+    law = [backbone.fingerprint, str(backbone.dtype), backbone.eos_ids]
+    about = [*law, [e.prompt for e in examples], max_new_tokens, seed]
+    return folder / f"{name}-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}.jsonl"

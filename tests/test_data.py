@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from stratagem.inference.data import Data, FileData, TaskData, TextData
-from stratagem.inference.dataset import make_dataset, sample_base, truncate
+from stratagem.inference.dataset import cache_path, make_dataset, sample_base, truncate
 from stratagem.inference.response_cache import response_cache
 from stratagem.models import Backbone, Example, LanguageModel, encode_prompt
 from stratagem.models.backbone import BASE
@@ -124,6 +124,32 @@ def test_texts_without_a_file_are_drawn_from_the_base(backbone: Backbone, tmp_pa
     for token, count in zip(*first.unique(return_counts=True), strict=True):
         p = float(law.log_prob(token.view(1, 1)).exp())
         assert abs(float(count) / 400 - p) < 5 * (p * (1 - p) / 400) ** 0.5
+
+
+def test_texts_that_are_drawn_are_held_out_by_another_seed(backbone: Backbone, tmp_path: Path) -> None:
+    data = TextData(num_train=40, num_test=40, max_new_tokens=12)
+    train, test, again = (
+        make_dataset(backbone, data, split, seed, tmp_path / "cache").examples
+        for split, seed in (("train", 0), ("test", 0), ("train", 1))
+    )
+    assert sum(a == b for a, b in zip(train, test, strict=True)) < 5
+    assert sum(a == b for a, b in zip(train, again, strict=True)) < 5
+
+
+def test_responses_are_kept_for_one_law_one_set_of_prompts_and_one_seed(tmp_path: Path) -> None:
+    backbone, other = tiny_backbone(), tiny_backbone(dtype=torch.bfloat16)
+    asked = [encode(backbone, text) for text in tiny_prompts(3)]
+    assert backbone.fingerprint == other.fingerprint
+    paths = {
+        cache_path(tmp_path, "test", lm, prompts, length, seed)
+        for lm in (backbone, other)
+        for prompts in (asked, asked[:2])
+        for length in (4, 5)
+        for seed in (0, 1)
+    }
+    assert len(paths) == 16
+    backbone.lm.generation_config.eos_token_id = [1, 3]
+    assert cache_path(tmp_path, "test", backbone, asked, 4, 0) not in paths
 
 
 def test_a_tokenizer_without_a_begin_token_has_no_texts_without_a_prompt() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from ...models import Example, LatentProgram, generate
 from ...models.text import decode
 from ..data import Data
-from ..dataset import Dataset, make_dataset, sample_base
+from ..dataset import Dataset, cache_path, make_dataset, sample_base
 from ..randomness import seeded
 from .fidelity import fidelity
 from .posteriors import Posteriors, posteriors
@@ -87,8 +87,9 @@ def on_base(model: LatentProgram, test: Dataset, data: Data, seed: int, cache: P
         first.setdefault(example.prompt, i)
     index = [*(first.values() if len(first) > 1 else range(len(test)))][:limit]
     prompts = [Example(test.examples[i].prompt) for i in index]
-    path = cache / f"evaluation-{seed}-{len(prompts)}-{data.max_new_tokens}.jsonl"
-    ids = sample_base(model.backbone, prompts, data.max_new_tokens, seed + 1, path)
+    length, own = data.max_new_tokens, seed + 1
+    path = cache_path(cache, "evaluation", model.backbone, prompts, length, own)
+    ids = sample_base(model.backbone, prompts, length, own, path)
     return Dataset(
         [Example(example.prompt, row) for example, row in zip(prompts, ids, strict=True)],
         [test.prompts[i] for i in index],
