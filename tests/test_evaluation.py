@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,14 @@ from stratagem.inference.data import TaskData
 from stratagem.inference.dataset import Dataset
 from stratagem.inference.evaluation import Posteriors, evaluate, posteriors
 from stratagem.inference.evaluation.fidelity import fidelity
-from stratagem.inference.evaluation.meaning import alignment, output_figures, posterior_figures, telling
+from stratagem.inference.evaluation.meaning import (
+    alignment,
+    matched,
+    output_figures,
+    per_prompt_alignment,
+    posterior_figures,
+    telling,
+)
 from stratagem.inference.evaluation.skill import skill
 from stratagem.inference.evaluation.statistics import mean_se, ratio_se
 from stratagem.inference.evaluation.use import use
@@ -83,7 +90,7 @@ def test_there_are_prompts_of_either_kind() -> None:
 def test_one_latent_a_strategy_is_perfect_whatever_its_number(order: tuple[int, ...]) -> None:
     found = figures_of(traces(order))
     assert (found["alignment"], found["purity"], found["coverage"]) == (1, 1, 1)
-    assert found["per_prompt_gap"] == 0
+    assert found["per_prompt_gap"] == pytest.approx(0)
     assert found["alignment_se"] == 0
 
 
@@ -98,7 +105,7 @@ def test_labels_that_change_from_prompt_to_prompt_show_in_the_gap() -> None:
 def test_a_strategy_without_a_latent_counts_nothing() -> None:
     found = figures_of(traces((3, 1)))
     assert (found["alignment"], found["purity"], found["coverage"]) == (0.5, 1, 0.5)
-    assert found["per_prompt_gap"] == 0
+    assert found["per_prompt_gap"] == pytest.approx(0)
 
 
 def test_a_latent_without_a_strategy_takes_nothing_from_the_alignment() -> None:
@@ -112,7 +119,8 @@ def test_a_latent_without_a_strategy_takes_nothing_from_the_alignment() -> None:
 
 
 def test_the_matching_is_the_best_and_not_the_greedy_one() -> None:
-    assert alignment(np.array([[0.9, 0.8], [0.8, 0.0]])) == pytest.approx(0.8)
+    rows, columns = matched(np.array([[0.9, 0.8], [0.8, 0.0]]))
+    assert sorted(zip(rows, columns, strict=True)) == [(0, 1), (1, 0)]
 
 
 def test_prompts_that_cannot_tell_strategies_apart_do_not_count() -> None:
@@ -135,19 +143,58 @@ def test_chance_lies_between_one_over_s_and_a_half() -> None:
     assert found["per_prompt_gap"] > 0.3
 
 
-def test_the_error_of_the_alignment_is_its_spread_over_samples_of_prompts() -> None:
+Sample = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
+"""What the outputs to fresh prompts follow, ``(K, N, S)``, and the prompts that count, ``(N, S)``."""
+
+
+def with_nonsense(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return np.eye(S)[:, None] * (rng.random((S, 300, 1)) > 0.2), np.ones((300, S), dtype=bool)
+
+
+def with_labels_swapped(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    swapped = np.eye(S)[[1, 0, *range(2, S)]]
+    here = rng.random((300, 1)) < 1 / 3
+    return np.where(here, swapped[:, None], np.eye(S)[:, None]), np.ones((300, S), dtype=bool)
+
+
+def with_a_strategy_rarely_open(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    followed, counted = np.eye(S)[:, None].repeat(300, 1), np.ones((300, S), dtype=bool)
+    counted[:, -1] = rng.random(300) < 0.1
+    followed[-1] *= counted[:, -1:] & (rng.random((300, 1)) > 0.3)
+    return followed, counted
+
+
+def with_latents_to_spare(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    followed, counted = with_nonsense(rng)
+    return np.concatenate([followed, np.eye(S)[rng.integers(S, size=(2 * S, 300))]]), counted
+
+
+SAMPLES = (with_nonsense, with_labels_swapped, with_a_strategy_rarely_open, with_latents_to_spare)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_error_of_the_alignment_is_its_spread_over_samples_of_prompts(sample: Sample) -> None:
     rng = np.random.default_rng(0)
-    right = traces((0, 1, 2, 3))
-    values, errors = [], []
-    for _ in range(40):
-        wrong = rng.random((S, len(TELLING))) < 0.2
-        outputs = [
-            ["0 0 0" if wrong[k, n] else text for n, text in enumerate(row)] for k, row in enumerate(right)
-        ]
-        found = figures_of(outputs)
-        values.append(found["alignment"])
-        errors.append(found["alignment_se"])
-    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
+    values, errors = zip(*(alignment(*sample(rng)) for _ in range(400)), strict=True)
+    # The spread of 400 values is known to 4 %.
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+
+
+@pytest.mark.parametrize("values", [2, S, 2 * S])
+def test_the_gap_is_never_below_zero(values: int) -> None:
+    """Whatever is open where: one matching for all prompts is among those of each prompt."""
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        counted = rng.random((30, S)) < rng.random(S)
+        followed = np.eye(S)[rng.integers(S, size=(values, 30))]
+        assert per_prompt_alignment(followed, counted) >= alignment(followed, counted)[0] - 1e-12
+
+
+def test_strategies_that_are_not_always_open_open_no_gap() -> None:
+    followed, counted = with_a_strategy_rarely_open(np.random.default_rng(0))
+    for kept in (slice(None), slice(1, None)):
+        found = alignment(followed[kept], counted)[0]
+        assert per_prompt_alignment(followed[kept], counted) == pytest.approx(found)
 
 
 def labelled(num: int = 200) -> tuple[list[str], list[str], list[int], list[int]]:

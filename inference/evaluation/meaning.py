@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from torch import Tensor
 
 from ...tasks import Task
+from .statistics import mean_se, named
 
 
 def follows(task: Task, prompts: Sequence[str], outputs: Sequence[Sequence[str]]) -> np.ndarray:
@@ -38,16 +40,33 @@ def shares(followed: np.ndarray, counted: np.ndarray) -> np.ndarray:
     return (followed * counted).sum(1) / np.maximum(counted.sum(0), 1)
 
 
-def alignment(a: np.ndarray) -> float:
-    """Best one-to-one matching of latents and strategies, mean over the S strategies; an unmatched one counts 0."""
+def matched(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places ``(k, s)`` of the one-to-one matching of latents and strategies with the largest sum of ``a``."""
     rows, columns = linear_sum_assignment(a, maximize=True)
-    return float(a[rows, columns].sum() / a.shape[1])
+    return rows, columns
+
+
+def alignment(followed: np.ndarray, counted: np.ndarray) -> tuple[float, float]:
+    """``A[k, s]`` of the best matching, mean over the S strategies, an unmatched one counts 0; its standard error.
+
+    The error is that of a sum of ratios of means over prompts, which the latents share, by the delta method, the
+    matching held.
+    """
+    a = shares(followed, counted)
+    k, s = matched(a)
+    off = (followed[k, :, s] - a[k, s][:, None]) * counted[:, s].T  # (matched, N)
+    each = off / np.maximum(counted[:, s].mean(0), 1 / len(counted))[:, None]
+    return float(a[k, s].sum() / a.shape[1]), mean_se(torch.from_numpy(each.sum(0) / a.shape[1]))[1]
 
 
 def per_prompt_alignment(followed: np.ndarray, counted: np.ndarray) -> float:
-    """The same with a matching for each prompt; above :func:`alignment` where labels change between prompts."""
-    scores = [alignment(followed[:, n][:, row]) for n, row in enumerate(counted) if row.any()]
-    return float(np.mean(scores)) if scores else 0.0
+    """The same with the best matching of each prompt: at least :func:`alignment`, above where labels change places.
+
+    A strategy weighs on each of its prompts the same, and as much as every other on all of them together, as there.
+    """
+    weights = counted / np.maximum(counted.sum(0), 1) / counted.shape[1]
+    each = followed.transpose(1, 0, 2) * weights[:, None]  # (N, K, S)
+    return float(sum(a[matched(a)].sum() for a in each))
 
 
 def purity(a: np.ndarray, usage: np.ndarray) -> float:
@@ -65,15 +84,12 @@ def output_figures(
 ) -> dict[str, float]:
     """The figures of forced outputs, one list of N texts for each z; names end in ``suffix``."""
     followed, counted = follows(task, prompts, outputs), telling(task, prompts)
-    a = shares(followed, counted)
-    aligned = alignment(a)
-    spread = np.sqrt((a * (1 - a)).sum() / a.shape[1] / max(counted.any(1).sum(), 1) / a.shape[1])
+    aligned = alignment(followed, counted)
     return {
-        f"meaning/alignment{suffix}": aligned,
-        f"meaning/alignment{suffix}_se": float(spread),
-        f"meaning/purity{suffix}": purity(a, usage),
+        **named(f"meaning/alignment{suffix}", aligned),
+        f"meaning/purity{suffix}": purity(shares(followed, counted), usage),
         f"meaning/coverage{suffix}": coverage(followed, counted),
-        f"meaning/per_prompt_gap{suffix}": per_prompt_alignment(followed, counted) - aligned,
+        f"meaning/per_prompt_gap{suffix}": per_prompt_alignment(followed, counted) - aligned[0],
     }
 
 
