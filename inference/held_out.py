@@ -16,9 +16,10 @@ from .randomness import seeded
 class Evaluation:
     """The objective and the cheap figures on held-out data, the same draws at every call.
 
-    The terms have the weights of the end of the fit, so that one evaluation compares with another. After a call
-    :attr:`line` says it in short. Where enumerated, :attr:`usage` is the share of each strategy, and :attr:`entropy`
-    that of its responses, ``E[-log p(y|x,z)]`` over the data weighted by ``p(z|x,y)``, nats per sequence.
+    The terms have the weights of the end of the fit, so that one evaluation compares with another, or those where a
+    share of it is done. After a call :attr:`line` says it in short. Where enumerated, :attr:`usage` is the share of
+    each strategy, and :attr:`entropy` that of its responses, ``E[-log p(y|x,z)]`` over the data weighted by
+    ``p(z|x,y)``, nats per sequence.
     """
 
     def __init__(self, step: nn.Module, test: Dataset, size: int, batch_size: int) -> None:
@@ -45,10 +46,10 @@ class Evaluation:
         ]
 
     @torch.no_grad()
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, share: float = 1.0) -> dict[str, float]:
         device = self.batches[0].prompt.device
         with seeded(0, device):
-            losses = [self.step(batch) for batch in self.batches]
+            losses = [self.step(batch, share) for batch in self.batches]
         sizes = [len(batch) for batch in self.batches]
         figures = summary(losses, sizes)
         self.line = f" test {figures['bound']:.3f}"

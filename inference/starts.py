@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 
 from ..models.pretrained import WEIGHTS, write_atomic
 from .dataset import Dataset
 from .fit import METRICS, STATE, Step
-from .randomness import seeded
+from .held_out import Evaluation
 from .settings import FitSettings
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,8 @@ def pick_start(
     for draw in range(settings.starts):
         step = make(draw)
         begin(step, run / FOLDER / str(draw))
-        scores.append(score(step, test, settings))
+        held_out = Evaluation(step, test, settings.eval_size, settings.batch_size)
+        scores.append(held_out(settings.start_steps / settings.steps)["objective"])
         log.info("start %s of %s: held-out objective %.4f", draw + 1, settings.starts, scores[-1])
     best = max(range(len(scores)), key=scores.__getitem__)
     log.info("going on from start %s", best + 1)
@@ -60,17 +60,3 @@ def pick_start(
             write_atomic(run / name, (chosen / name).read_bytes())
         shutil.rmtree(run / FOLDER)
     PartialState().wait_for_everyone()
-
-
-@torch.no_grad()
-def score(step: Step, test: Dataset, settings: FitSettings) -> float:
-    """The objective on held-out data with the terms' weights at the end of a start, in nats per sequence."""
-    device = next(step.parameters()).device
-    limit = min(settings.eval_size, len(test))
-    share = settings.start_steps / settings.steps
-    total = 0.0
-    with seeded(0, device):
-        for first in range(0, limit, settings.batch_size):
-            index = range(first, min(first + settings.batch_size, limit))
-            total += len(index) * float(step(test.batch(index).to(device), share).objective)
-    return total / limit

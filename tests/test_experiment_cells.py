@@ -30,10 +30,9 @@ def test_the_cells_are_the_grid_in_its_order() -> None:
 ONLY: dict[str, tuple[Any, set[str]]] = {
     "a label": ("a", {"a/2/seed0", "a/2/seed2", "a/4/seed0", "a/4/seed2"}),
     "labels of two axes": (["a", 4], {"a/4/seed0", "a/4/seed2"}),
-    "a label before a seed": ([2], {"a/2/seed0", "a/2/seed2", "b/2/seed0", "b/2/seed2"}),
     "a seed": (0, {"a/2/seed0", "a/4/seed0", "b/2/seed0", "b/4/seed0"}),
     "a seed by its folder": (["seed2", "b"], {"b/2/seed2", "b/4/seed2"}),
-    "either": (["a", "b", "seed0", "2"], {"a/2/seed0", "b/2/seed0"}),
+    "either": (["a", "b", "seed0", "4"], {"a/4/seed0", "b/4/seed0"}),
     "a pattern": ("*/4/seed[02]", {"a/4/seed0", "a/4/seed2", "b/4/seed0", "b/4/seed2"}),
     "a name and another": (["a/4/seed0", "b/2/*"], {"a/4/seed0", "b/2/seed0", "b/2/seed2"}),
 }
@@ -51,6 +50,17 @@ def test_only_that_matches_nothing_says_what_there_is(only: Any) -> None:
     cells = cells_of({"task": {"a": [], "b": []}})
     with pytest.raises(ValueError, match=r"only=.*no such cell; there are task: a, b; seed: 0, 1"):
         choose(cells, only)
+
+
+def test_only_that_could_be_either_asks_which() -> None:
+    cells = cells_of({"task": {"a": [], "b": []}, "K": {"2": [], "4": []}}, (0, 2))
+    expected = r"only=2: K and seed each have one; give a pattern of names, \*/2/\*, or seed2 for a seed"
+    with pytest.raises(ValueError, match=expected):
+        choose(cells, ["a", 2])
+    assert {cell.name for cell in choose(cells, "*/2/*")} == {
+        f"{t}/2/seed{seed}" for t in "ab" for seed in (0, 2)
+    }
+    assert {cell.name for cell in choose(cells, "seed2")} == {f"{t}/{K}/seed2" for t in "ab" for K in (2, 4)}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

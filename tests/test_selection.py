@@ -104,6 +104,16 @@ def test_a_choice_is_made_where_every_restart_has_ended(outcomes: list[Outcome])
     assert nothing.records == []
 
 
+def test_settings_that_no_run_goes_with_say_so(outcomes: list[Outcome]) -> None:
+    with pytest.raises(ValueError, match=r"summary.figure=meaning/alinement: no run has it"):
+        Selection("restart", figure="meaning/alinement").tables(outcomes)
+    expected = r"summary.start_steps=200: .*metrics.jsonl has held-out objectives after 300, 1000 steps"
+    with pytest.raises(ValueError, match=expected):
+        Selection("restart", start_steps=200).tables(outcomes)
+    with pytest.raises(ValueError, match=r"summary.figures=\['use/ceiling'\]: expected names"):
+        Agreement("restart", ["use/ceiling"]).check(["restart"])  # type: ignore[arg-type]
+
+
 def test_an_axis_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match=r"summary.axis: no axis draw; there are task, restart"):
         Selection("draw").check(["task", "restart"])

@@ -13,10 +13,11 @@ import pytest
 from safetensors.torch import load_file
 from stratagem.inference.commands import main
 from stratagem.inference.fit import METRICS, STATE, Step, fit
+from stratagem.inference.held_out import Evaluation
 from stratagem.inference.metrics import read_metrics
 from stratagem.inference.optim import Optim
 from stratagem.inference.settings import FitSettings
-from stratagem.inference.starts import FOLDER, SCORES, pick_start, score
+from stratagem.inference.starts import FOLDER, SCORES, pick_start
 from stratagem.models.pretrained import WEIGHTS
 
 from .fit_fixtures import (
@@ -50,6 +51,10 @@ class Starts:
     def fit(self, step: Step, run: Path, until: int | None = None) -> None:
         fit(step, self.train, self.test, OPTIM, SETTINGS, 0, run, True, until)
 
+    def score(self, step: Step) -> float:
+        held_out = Evaluation(step, self.test, SETTINGS.eval_size, SETTINGS.batch_size)
+        return held_out(SETTINGS.start_steps / SETTINGS.steps)["objective"]
+
     def pick(self, run: Path) -> None:
         begin = partial(self.fit, until=SETTINGS.start_steps)
         pick_start(self.make, begin, self.test, SETTINGS, run)
@@ -77,7 +82,7 @@ def test_the_best_start_goes_on_as_if_it_had_been_alone(tmp_path: Path) -> None:
     alone = Starts()
     step = alone.make(found["chosen"])
     alone.fit(step, tmp_path / "alone", SETTINGS.start_steps)
-    assert score(step, alone.test, SETTINGS) == found["scores"][found["chosen"]]
+    assert alone.score(step) == found["scores"][found["chosen"]]
     alone.fit(step, tmp_path / "alone")
     assert lines(tmp_path / "three") == lines(tmp_path / "alone")
     assert_same_bits(tmp_path / "three" / STATE, tmp_path / "alone" / STATE)
@@ -94,14 +99,17 @@ def test_a_fit_that_stops_on_the_way_is_the_fit_that_does_not(tmp_path: Path) ->
     assert_same_bits(tmp_path / "parts" / STATE, tmp_path / "whole" / STATE)
 
 
-def test_the_score_has_the_weights_of_its_moment() -> None:
-    starts = Starts()
-    step = starts.make(0)
-    shares: list[float] = []
-    step.register_forward_pre_hook(lambda _step, given: shares.append(given[1]))
-    first = score(step, starts.test, SETTINGS)
-    assert set(shares) == {0.5}
-    assert score(step, starts.test, SETTINGS) == first
+def test_the_score_has_the_weights_of_its_moment(tmp_path: Path) -> None:
+    starts, shares = Starts(), list[float]()
+
+    def make(draw: int) -> Step:
+        step = starts.make(draw)
+        step.register_forward_pre_hook(lambda _step, given: shares.append(given[1]))
+        return step
+
+    begin = partial(starts.fit, until=SETTINGS.start_steps)
+    pick_start(make, begin, starts.test, SETTINGS, tmp_path)
+    assert shares[-1] == SETTINGS.start_steps / SETTINGS.steps == 0.5
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from ..evaluation.meaning import ami
 from ..inference_data import POSTERIOR, read_probabilities
 from .outcomes import Outcome
-from .summary import Summary
+from .summary import Summary, check_axis, check_figures, groups
 from .table import Table, readable
 
 
@@ -34,22 +34,16 @@ class Agreement(Summary):
     figures: Mapping[str, str | None]
 
     def check(self, axes: Sequence[str]) -> None:
-        """Refuse an axis that is none."""
-        if self.axis not in axes:
-            raise ValueError(f"summary.axis: no axis {self.axis}; there are {', '.join(axes) or 'none'}")
+        """Refuse an axis that is none, and figures without their names."""
+        check_axis(self.axis, axes, "summary.axis")
+        check_figures(self.figures)
 
     def tables(self, outcomes: Sequence[Outcome]) -> list[Table]:
         """A row for each cell of the other axes and each seed."""
         axes = [axis for axis in outcomes[0].cell.labels if axis != self.axis]
-        groups: dict[tuple[str, ...], list[Outcome]] = {}
-        for outcome in outcomes:
-            place = (*(outcome.cell.labels[axis] for axis in axes), f"seed{outcome.cell.seed}")
-            groups.setdefault(place, [])
-            if outcome.figures:
-                groups[place].append(outcome)
         records = [
-            dict(zip([*axes, "seed"], place, strict=True)) | self._record(group)
-            for place, group in groups.items()
+            dict(zip([*axes, "seed"], place, strict=True)) | self._record([o for o in group if o.figures])
+            for place, group in groups(outcomes, axes, by_seed=True).items()
         ]
         names = ["NMI", "NMI, least", "AMI", "AMI, least", *(h or n for n, h in self.figures.items())]
         head = [*axes, "seed", "runs", *names]

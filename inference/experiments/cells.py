@@ -41,16 +41,21 @@ def choose(cells: Sequence[Cell], only: str | int | list[str | int]) -> list[Cel
             (``sorting/*``).
 
     Raises:
-        ValueError: nothing matches.
+        ValueError: a word that matches nothing, or that is of two axes, or of one and a seed.
     """
     words = [str(word) for word in (only if isinstance(only, list) else [only])]
+    levels = [*cells[0].labels, "seed"]
     found: dict[int, list[str]] = {}
     for word in words:
-        levels = len(cells[0].parts)
-        level = next((n for n in range(levels + 1) if any(_matches(cell, n, word) for cell in cells)), None)
-        if level is None:
+        named = [n for n in range(len(levels)) if any(_matches(cell, n, word) for cell in cells)]
+        if len(named) > 1:
+            raise ValueError(
+                f"only={word}: {' and '.join(levels[n] for n in named)} each have one; give a pattern of names, "
+                f"{'/'.join(word if n == named[0] else '*' for n in range(len(levels)))}, or seed{word} for a seed"
+            )
+        if not named and not any(_matches(cell, len(levels), word) for cell in cells):
             raise ValueError(f"only={word}: no such cell; {_known(cells)}")
-        found.setdefault(level, []).append(word)
+        found.setdefault(named[0] if named else len(levels), []).append(word)
     kept = [
         cell for cell in cells if all(any(_matches(cell, n, w) for w in group) for n, group in found.items())
     ]

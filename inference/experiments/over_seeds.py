@@ -8,7 +8,7 @@ from statistics import median
 
 from ..comparison import SMALLER
 from .outcomes import Outcome
-from .summary import Summary
+from .summary import Summary, check_axis, check_figures, groups
 from .table import Table, readable
 
 
@@ -27,20 +27,17 @@ class OverSeeds(Summary):
     def check(self, axes: Sequence[str]) -> None:
         """Refuse rows that are no axes."""
         for axis in self.rows or ():
-            if axis not in axes:
-                raise ValueError(f"summary.rows: no axis {axis}; there are {', '.join(axes) or 'none'}")
+            check_axis(axis, axes, "summary.rows")
+        check_figures(self.figures)
         if not self.figures:
             raise ValueError("summary.figures: no figures; expected names of docs/evaluation.md")
 
     def tables(self, outcomes: Sequence[Outcome]) -> list[Table]:
         """One table."""
         axes = list(outcomes[0].cell.labels) if self.rows is None else list(self.rows)
-        groups: dict[tuple[str, ...], list[Outcome]] = {}
-        for outcome in outcomes:
-            groups.setdefault(tuple(outcome.cell.labels[axis] for axis in axes), []).append(outcome)
         head = [*axes, "runs", *(heading or name for name, heading in self.figures.items())]
         rows, records = [], []
-        for labels, group in groups.items():
+        for labels, group in groups(outcomes, axes, by_seed=False).items():
             ended = sum(bool(outcome.figures) for outcome in group)
             runs = str(ended) if ended == len(group) else f"{ended} of {len(group)}"
             rows.append([*labels, runs, *(_shown(name, group, ended) for name in self.figures)])

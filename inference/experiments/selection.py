@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
 
+from ..comparison import EVALUATION
 from ..evaluation.meaning import ami
 from ..fit import METRICS
 from ..inference_data import POSTERIOR, read_probabilities
 from ..metrics import read_metrics
 from .outcomes import Outcome
-from .summary import Summary
+from .summary import Summary, check_axis, groups
 from .table import Table
 
 SCORES = ("objective", "information", "agreement", "early objective")
@@ -31,7 +32,8 @@ class Selection(Summary):
     - information: ``I(z; y|x)`` in nats per sequence;
     - agreement: mean over the other restarts of the AMI of the likeliest strategies of the same held-out
       responses, the stability of a clustering [Lange, Roth, Braun & Buhmann 2004];
-    - early objective: the objective after ``start_steps`` steps, what ``fit.starts`` goes by.
+    - early objective: the same after ``start_steps`` steps; that of ``fit.starts`` has the terms' weights of that
+      moment, this one those of the end.
 
     Args:
         axis: of the restarts.
@@ -47,77 +49,73 @@ class Selection(Summary):
 
     def check(self, axes: Sequence[str]) -> None:
         """Refuse an axis that is none."""
-        if self.axis not in axes:
-            raise ValueError(f"summary.axis: no axis {self.axis}; there are {', '.join(axes) or 'none'}")
+        check_axis(self.axis, axes, "summary.axis")
 
     def tables(self, outcomes: Sequence[Outcome]) -> list[Table]:
-        """How often each score's choice is good, and every choice."""
-        groups: dict[tuple[str, ...], list[Outcome]] = {}
-        for outcome in outcomes:
-            others = [label for axis, label in outcome.cell.labels.items() if axis != self.axis]
-            groups.setdefault((*others, f"seed{outcome.cell.seed}"), []).append(outcome)
-        whole = {
-            place: group for place, group in groups.items() if all(self.figure in o.figures for o in group)
-        }
+        """How often each score's choice is good, and every choice.
+
+        Raises:
+            ValueError: runs without the figure, or without an objective after ``start_steps`` steps.
+        """
         axes = [axis for axis in outcomes[0].cell.labels if axis != self.axis]
-        choices: list[dict[str, object]] = []
-        for place, group in whole.items():
-            truth = [outcome.figures[self.figure] for outcome in group]
-            choice: dict[str, object] = dict(zip([*axes, "seed"], place, strict=True))
-            choice |= {"best": max(truth), "mean": mean(truth), "worst": min(truth)}
-            choice |= {name: truth[int(np.argmax(values))] for name, values in self._scores(group).items()}
-            choices.append(choice)
-        return [self._hits(choices), self._choices(choices, [*axes, "seed"])]
+        ended = [outcome for outcome in outcomes if outcome.figures]
+        if ended and not any(self.figure in outcome.figures for outcome in ended):
+            raise ValueError(
+                f"summary.figure={self.figure}: no run has it; expected a name of docs/evaluation.md that {EVALUATION} "
+                f"of {ended[0].folder} has"
+            )
+        choices = {
+            place: self._choice(group)
+            for place, group in groups(outcomes, axes, by_seed=True).items()
+            if all(self.figure in outcome.figures for outcome in group)
+        }
+        return [self._hits(list(choices.values())), _table_of(choices, [*axes, "seed"])]
+
+    def _choice(self, group: Sequence[Outcome]) -> dict[str, float]:
+        """The figure of the best restart, the mean of all, the worst one's, and that of each score's choice."""
+        truth = [outcome.figures[self.figure] for outcome in group]
+        chosen = {name: truth[int(np.argmax(values))] for name, values in self._scores(group).items()}
+        return {"best": max(truth), "mean": mean(truth), "worst": min(truth)} | chosen
 
     def _scores(self, group: Sequence[Outcome]) -> dict[str, list[float]]:
-        ends = [_objectives(outcome.folder) for outcome in group]
+        courses = [_objectives(outcome.folder) for outcome in group]
+        for outcome, course in zip(group, courses, strict=True):
+            if self.start_steps not in course:
+                raise ValueError(
+                    f"summary.start_steps={self.start_steps}: {outcome.folder / METRICS} has held-out objectives after "
+                    f"{', '.join(map(str, course)) or 'no'} steps; expected one of these (fit.eval_every sets them)"
+                )
         labels = [_labels(outcome.folder) for outcome in group]
         return {
-            "objective": [end[max(end)] for end in ends],
+            "objective": [course[max(course)] for course in courses],
             "information": [outcome.figures["use/mutual_information"] for outcome in group],
             "agreement": [
                 mean([ami(one, other) for j, other in enumerate(labels) if j != i] or [0.0])
                 for i, one in enumerate(labels)
             ],
-            "early objective": [end[self.start_steps] for end in ends],
+            "early objective": [course[self.start_steps] for course in courses],
         }
 
-    def _hits(self, choices: Sequence[dict[str, object]]) -> Table:
-        head = [
-            "chosen by",
-            f"within {self.within:g} of the best",
-            "median",
-            "worst",
-            "furthest below the best",
-        ]
+    def _hits(self, choices: Sequence[Mapping[str, float]]) -> Table:
+        within = f"within {self.within:g} of the best"
         rows, records = [], []
-        for name in (*SCORES, "best", "mean", "worst"):
-            values = [(float(str(c[name])), float(str(c["best"]))) for c in choices]
-            if not values:
-                continue
-            good = sum(value >= best - self.within for value, best in values)
-            below = max(best - value for value, best in values)
-            middle, least = median(value for value, _ in values), min(value for value, _ in values)
-            rows.append([name, f"{good} of {len(values)}", f"{middle:.3f}", f"{least:.3f}", f"{below:.3f}"])
-            records.append(
-                {
-                    "score": name,
-                    "good": good,
-                    "of": len(values),
-                    "median": middle,
-                    "worst": least,
-                    "below": below,
-                }
-            )
+        for name in (*SCORES, "best", "mean", "worst") if choices else ():
+            values, below = [c[name] for c in choices], [c["best"] - c[name] for c in choices]
+            good = sum(gap <= self.within for gap in below)
+            spread = {"median": median(values), "worst": min(values), "below": max(below)}
+            rows.append([name, f"{good} of {len(values)}", *(f"{value:.3f}" for value in spread.values())])
+            records.append({"score": name, "good": good, "of": len(values)} | spread)
+        head = ["chosen by", within, "median", "worst", "furthest below the best"]
         return Table("selection", head, rows, records, f"{self.figure} of the chosen restart")
 
-    def _choices(self, choices: Sequence[dict[str, object]], places: Sequence[str]) -> Table:
-        head = [*places, "best", "mean", "worst", *SCORES]
-        rows = [
-            [f"{value:.3f}" if isinstance(value, float) else str(value) for value in choice.values()]
-            for choice in choices
-        ]
-        return Table("choices", head, rows, choices)
+
+def _table_of(choices: Mapping[tuple[str, ...], Mapping[str, float]], places: Sequence[str]) -> Table:
+    head = [*places, "best", "mean", "worst", *SCORES]
+    rows = [[*place, *(f"{value:.3f}" for value in choice.values())] for place, choice in choices.items()]
+    records = [
+        dict(zip(places, place, strict=True)) | dict(choice.items()) for place, choice in choices.items()
+    ]
+    return Table("choices", head, rows, records)
 
 
 def _objectives(folder: Path) -> dict[int, float]:

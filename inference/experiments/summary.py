@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...models.pretrained import write_atomic
@@ -16,7 +16,7 @@ class Summary(ABC):
 
     @abstractmethod
     def check(self, axes: Sequence[str]) -> None:
-        """Refuse, before the first fit, axes that it cannot sum up.
+        """Refuse, before the first fit, axes and settings that it cannot sum up by.
 
         Raises:
             ValueError: says which it needs.
@@ -25,6 +25,32 @@ class Summary(ABC):
     @abstractmethod
     def tables(self, outcomes: Sequence[Outcome]) -> list[Table]:
         """The tables of all cells, some of which may have no figures."""
+
+
+def check_axis(axis: str, axes: Sequence[str], where: str) -> None:
+    """Refuse an axis that is none."""
+    if axis not in axes:
+        raise ValueError(f"{where}: no axis {axis}; there are {', '.join(axes) or 'none'}")
+
+
+def check_figures(figures: object) -> None:
+    """Refuse what is no mapping of figures to their headings."""
+    if not isinstance(figures, Mapping):
+        raise ValueError(
+            f"summary.figures={figures}: expected names of docs/evaluation.md, each with its heading or null"
+        )
+
+
+def groups(
+    outcomes: Sequence[Outcome], axes: Sequence[str], by_seed: bool
+) -> dict[tuple[str, ...], list[Outcome]]:
+    """The outcomes by their labels of some axes, and by their seed where asked."""
+    found: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        labels = [outcome.cell.labels[axis] for axis in axes]
+        place = (*labels, f"seed{outcome.cell.seed}") if by_seed else tuple(labels)
+        found.setdefault(place, []).append(outcome)
+    return found
 
 
 def write_tables(folder: Path, tables: Sequence[Table], outcomes: Sequence[Outcome]) -> str:

@@ -40,7 +40,7 @@ class Table:
 
 def readable(value: float) -> str:
     """Three digits, and no more than four decimals: what a table can say of a figure of one sample."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{round(value, 4) + 0.0:.3g}"  # + 0.0: never -0
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{round(value, 4) + 0.0:.3g}"  # + 0.0: never -0
 
 
 def comma_separated(records: Sequence[Mapping[str, object]]) -> str:
