@@ -72,7 +72,7 @@ def fit(
     the fit early.
 
     A checkpoint follows each evaluation, the last step and an interrupt. With ``resume`` the fit goes on from
-    it to the same numbers as if it had never stopped.
+    it to the same numbers as if it had never stopped; of several processes only the first draws the same again.
 
     Args:
         step: model, guide and algorithm.
@@ -91,7 +91,7 @@ def fit(
     """
     accelerator = Accelerator(
         mixed_precision="no",
-        cpu=not torch.cuda.is_available(),
+        cpu=next(step.parameters()).device.type == "cpu",
         **tracked(settings.trackers if until is None else (), run),
     )
     share = settings.batch_size // settings.accumulate
@@ -103,10 +103,14 @@ def fit(
     torch.manual_seed(seed + accelerator.process_index)
     optimizer = optim.optimizer(step.all_parts)
     state = run / STATE
-    progress = load_checkpoint(state, step.all_parts, optimizer) if resume and state.is_file() else Progress()
+    parallel = accelerator.prepare(step)
+    progress = Progress()
+    if resume and state.is_file():
+        progress = load_checkpoint(state, step.all_parts, optimizer)
+        if accelerator.process_index:  # the saved random state is that of the first
+            torch.manual_seed(hash((seed, accelerator.process_index, progress.step)))
     schedule = optim.schedule(optimizer, settings.steps, progress.step)
     last = min(settings.steps, until or settings.steps)
-    parallel = accelerator.prepare(step)
     metrics = MetricsLog(run / METRICS, after=progress.step)
     evaluation = Evaluation(step, test, settings.eval_size, settings.batch_size)
     memory = PeakMemory(accelerator.device)

@@ -7,8 +7,9 @@ import logging
 import torch
 from torch import nn
 
-from ..models import LatentLM, LinearConditioning
+from ..models import Categorical, LatentLM, LearnedPrior, LinearConditioning, TokenRouter
 from .dataset import readers
+from .reduction import ROUTERS
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def revive(
     merge, Ueda et al. 2000; restarts of unused codes, Dhariwal et al. 2020, section 3.1].
 
     Args:
-        model: acted on where it is a :class:`LatentLM` with one latent and a linear conditioning.
+        model: acted on where it is a :class:`LatentLM` with one categorical latent, a linear conditioning, and a router
+            whose share of each strategy is known.
         guide: its guide.
         usage: share of each strategy in the mean posterior, K of them.
         entropy: of the responses of each, nats per sequence.
@@ -55,14 +57,21 @@ def revive(
     half = min(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
     source = max(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
     alive = usage[half] >= DEAD and entropy[half] >= threshold * entropy[source]
-    if not isinstance(conditioning, LinearConditioning) or alive:
+    router = model.routers[name]
+    known = isinstance(conditioning, LinearConditioning) and isinstance(router, ROUTERS)
+    if alive or not known or not isinstance(model.latents[name], Categorical):
         return False
     rows = conditioning.weight
     noise = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)).to(rows)
     rows[half] = rows[source] + JITTER * rows[source].square().mean().sqrt() * noise
-    for reader in readers({"router": model.routers[name], "guide": guide}):
-        last = reader.output
-        last.weight[half], last.bias[half] = last.weight[source], last.bias[source]
+    heads = [reader.output for reader in readers({"router": router, "guide": guide})]
+    tables = [table for head in heads for table in (head.weight, head.bias)]
+    if isinstance(router, LearnedPrior):
+        tables.append(router.law_parameters)
+    elif isinstance(router, TokenRouter):
+        tables.append(router.rows)
+    for table in tables:
+        table[half] = table[source]
     log.info(
         "strategy %s of %s, used in %.3f with responses of %.2f nats, started again beside %s, of %.2f nats",
         half,

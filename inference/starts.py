@@ -43,7 +43,6 @@ def pick_start(
         settings: the loop's settings.
         run: the run's folder.
     """
-    main = PartialState().is_main_process
     scores = []
     for draw in range(settings.starts):
         step = make(draw)
@@ -53,7 +52,7 @@ def pick_start(
         log.info("start %s of %s: held-out objective %.4f", draw + 1, settings.starts, scores[-1])
     best = max(range(len(scores)), key=scores.__getitem__)
     log.info("going on from start %s", best + 1)
-    if main:
+    if PartialState().is_main_process:
         chosen = run / FOLDER / str(best)
         write_atomic(run / SCORES, json.dumps({"scores": scores, "chosen": best}).encode())
         for name in (f"model/{WEIGHTS}", METRICS, STATE):  # the state last: it says that the choice is made

@@ -8,7 +8,19 @@ import pytest
 import torch
 from stratagem.guides import AmortizedGuide
 from stratagem.inference.revival import revive
-from stratagem.models import Backbone, Categorical, LatentLM, Normal, PooledRouter
+from stratagem.models import (
+    Backbone,
+    BinaryCode,
+    Categorical,
+    Example,
+    LatentLM,
+    LearnedPrior,
+    Normal,
+    PooledRouter,
+    Router,
+    TokenRouter,
+    collate,
+)
 from torch import nn
 
 USAGE, ENTROPY = [0.3, 0.5, 0.2], [0.1, 1.4, 0.7]
@@ -84,6 +96,31 @@ def test_what_is_not_used_starts_again_whatever_its_responses_would_be(
     table, router, _ = rows(*parts)
     assert torch.equal(table[:2], before[0][:2])
     torch.testing.assert_close(router[2], router[1])
+
+
+@pytest.mark.parametrize("router", [LearnedPrior, TokenRouter])
+def test_a_router_without_a_head_gives_both_the_same_share(
+    router: type[Router],
+    make_backbone: Callable[..., Backbone],
+    make_model: Callable[..., LatentLM],
+    randomise: Callable[..., None],
+) -> None:
+    model = make_model(make_backbone("llama"), router=router)
+    guide = AmortizedGuide(model)
+    randomise(model)
+    batch = collate([Example((3, 4), (5,)), Example((6,), (5,))], 0)
+    before = model.routers["z"].parameters_of(batch)
+    assert revive(model, guide, *CROWDED, 0.4, seed=1)
+    after = model.routers["z"].parameters_of(batch)
+    torch.testing.assert_close(after[:, 0], before[:, 1])
+    torch.testing.assert_close(after[:, 1:], before[:, 1:])
+
+
+def test_what_has_no_row_of_its_own_for_each_strategy_is_left(
+    make_backbone: Callable[..., Backbone], make_model: Callable[..., LatentLM]
+) -> None:
+    bits = make_model(make_backbone("llama"), latents={"z": BinaryCode(2)})
+    assert not revive(bits, AmortizedGuide(bits), [0.0, 0.5, 0.3, 0.2], [0.1, 1.4, 0.7, 0.7], 0.4, seed=1)
 
 
 def test_models_of_several_latents_and_of_ones_own_are_left(
