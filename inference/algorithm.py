@@ -45,8 +45,12 @@ class Algorithm(nn.Module, ABC):
             seed: of all draws.
         """
 
+    def led(self, share: float) -> bool:  # noqa: ARG002
+        """Whether what :meth:`prepare` computes still counts when ``share`` of the fit is done."""
+        return False
+
     def go_on(self) -> None:
-        """Leave out what only leads the start of a fit, to go on from weights that have been fitted."""
+        """Leave that out, to go on from weights that have been fitted."""
 
     @abstractmethod
     def forward(

@@ -92,6 +92,10 @@ class Inference(Algorithm):
         for term in self.terms.values():
             term.prepare(backbone, data, values, seed)
 
+    def led(self, share: float) -> bool:
+        rest = [share + (1 - share) * hundredths / 100 for hundredths in range(101)]
+        return any(term.signed_weight(s) for term in self.terms.values() if term.reads for s in rest)
+
     def go_on(self) -> None:
         self.terms = {name: term for name, term in self.terms.items() if not term.reads}
 

@@ -20,6 +20,13 @@ from .optim import Optim
 from .settings import FitSettings
 
 
+def free_steps(config: DictConfig, settings: FitSettings, trust_remote_code: bool = False) -> int:
+    """How many of a run's last steps go by nothing that its algorithm has computed for its number of strategies."""
+    inference: Algorithm = build(node(config, "inference"), trust_remote_code)
+    free = (n for n in range(settings.steps, 0, -1) if not inference.led(1 - n / settings.steps))
+    return next(free, 0)
+
+
 def refit(
     model: LatentLM,
     guide: nn.Module,
@@ -43,7 +50,7 @@ def refit(
         config: of the run.
         data: of the run.
         settings: of the loop, of as many steps as the run's.
-        steps: 1 to ``settings.steps``.
+        steps: at least 1, at most :func:`free_steps`.
         out: folder of the fit; what one that was stopped has left there is written over.
         cache: folder of the base's responses.
         trust_remote_code: allow an algorithm from outside this package.

@@ -110,7 +110,9 @@ def test_it_is_refused_without_a_partition_and_left_out_once_its_weight_is_nothi
     assert set(inference(toy.model, toy.guide, toy.batch, 0.5).terms) == {"information"}
     found, _ = partitioned(toy)
     assert set(inference(found.model, found.guide, found.batch, 0.5).terms) == set(terms)
+    assert [inference.led(share) for share in (0.0, 0.39, 0.4, 1.0)] == [True, True, False, False]
     inference.go_on()
+    assert not inference.led(0.0)
     assert set(inference(toy.model, toy.guide, toy.batch, 0.1).terms) == {"information"}
 
 

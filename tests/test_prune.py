@@ -144,11 +144,11 @@ def test_a_run_of_the_number_found(run: Path, prune: Say) -> None:
 
 
 def test_the_end_of_the_fit_is_made_again(run: Path, prune: Say) -> None:
-    prune(run, "steps=5")
+    prune(run, "steps=2")
     out = run / "pruned"
     old, new = ([x for x in read_metrics(f / METRICS) if x["split"] == "train"] for f in (run, out))
-    assert [line["step"] for line in new] == [4, 5, 6, 7, 8]
-    rates = [[line["lr/conditioning"] for line in lines] for lines in (old[3:], new)]
+    assert [line["step"] for line in new] == [7, 8]
+    rates = [[line["lr/conditioning"] for line in lines] for lines in (old[6:], new)]
     assert rates[0] == rates[1]
     before, after = (OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")) for folder in (run, out))
     for config in (before, after):
@@ -242,6 +242,28 @@ def test_stopped_on_the_way_it_is_made_again_to_the_same(
     assert len(read_metrics(out / METRICS)) == len(read_metrics(whole / METRICS))
 
 
+@pytest.mark.parametrize(
+    ("until", "more", "mend"),
+    [(1.0, (), "Fit anew with latents.z.K=3"), (0.5, ("steps=5",), "Pass steps=4")],
+)
+def test_what_clusters_lead_is_not_made_again(
+    until: float, more: tuple[str, ...], mend: str, run: Path, prune: Say
+) -> None:
+    config = OmegaConf.load(run / "config.yaml")
+    weight = {"_target_": "stratagem.inference.schedules.Linear", "start": 1.0, "end": 0.0, "until": until}
+    config.inference.terms.distillation = {
+        "_target_": "stratagem.inference.terms.Distillation",
+        "partition": {"_target_": "stratagem.inference.partitions.HiddenStates"},
+        "weight": weight if until < 1 else 1.0,
+    }
+    OmegaConf.save(config, run / "config.yaml")
+    said = prune(run, *more, status=1)
+    assert re.search(
+        f"3 left; but up to {8 * (1 - until):.0f} steps .* clusters of 5 parts .* {mend}", said
+    ), said
+    assert not (run / "pruned/config.yaml").exists()
+
+
 def test_where_nothing_is_to_prune_the_run_is_carried_over(
     run: Path, prune: Say, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +311,7 @@ def test_a_fit_can_prune_at_its_end(base: Path, tmp_path: Path, say: Say, prune:
     [
         (["+latent@latents.w=categorical"], r"expected one categorical latent.*z \(Categorical\), w \(Cat"),
         (["latent@latents.z=normal", "inference=elbo_pathwise"], r"the model has z \(Normal\)"),
+        (["inference=led"], "clusters of as many parts as there are strategies lead the fit to its end"),
     ],
 )
 def test_a_fit_that_cannot_be_pruned_is_refused_before_its_first_step(
@@ -306,6 +329,8 @@ def test_a_fit_that_cannot_be_pruned_is_refused_before_its_first_step(
         (["agreement=much"], "agreement: Value 'much'"),
         (["recoding=perhaps"], "recoding: Value 'perhaps'"),
         (["steps=9"], "steps=9: the fit of run=.* had 8"),
+        (["limit=0"], "limit=0: expected a whole number, at least 1"),
+        (["batch_size=true"], "batch_size=True: expected a whole number"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(

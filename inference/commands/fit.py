@@ -17,6 +17,7 @@ from ..dataset import make_dataset, standardise
 from ..evaluation import evaluate
 from ..fit import STATE, Step, fit
 from ..reduction import check_reducible
+from ..refit import free_steps
 from ..response_cache import response_cache
 from ..run_folder import check_run, write_config
 from ..starts import pick_start
@@ -36,6 +37,11 @@ def run(config: DictConfig) -> float:
     plan = build_plan(config, folder)
     if plan.settings.prune:
         check_reducible(plan.step.model, plan.step.guide)
+        if not free_steps(config, plan.settings, trust_remote_code=True):
+            raise ValueError(
+                "fit.prune=true: clusters of as many parts as there are strategies lead the fit to its end, which "
+                "cannot be made again for fewer; leave it out, and stratagem prune says how many there are"
+            )
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise ValueError(
                 "fit.prune=true: pruning is work for one process; run stratagem prune afterwards"

@@ -52,10 +52,19 @@ def load_for_figures(config: DictConfig) -> tuple[LatentProgram, nn.Module, Data
     Raises:
         ValueError: as :func:`load_program`, or ``batch_size`` or ``limit`` below 1.
     """
-    for name in ("batch_size", "limit"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"{name}={config[name]}: expected a whole number, at least 1")
+    check_sizes(config)
     model, guide = load_program(config)
     fitted = read_config(Path(config.run))
     data: Data = build(node(fitted, "data"), config.trust_remote_code)
     return model, guide, data, fitted.seed if config.seed is None else config.seed
+
+
+def check_sizes(config: DictConfig) -> None:
+    """Refuse a ``batch_size`` or ``limit`` that is no number of data.
+
+    Raises:
+        ValueError: below 1.
+    """
+    for name in ("batch_size", "limit"):
+        if type(config[name]) is not int or config[name] < 1:
+            raise ValueError(f"{name}={config[name]}: expected a whole number, at least 1")

@@ -29,10 +29,10 @@ from ..fit import METRICS
 from ..inference_data import POSTERIOR
 from ..pruning import Output, PruneSettings, find, record
 from ..reduction import check_reducible, reduce
-from ..refit import refit
+from ..refit import free_steps, refit
 from ..run_folder import CHOICES, CONFIG_FILE, read_config, write_config
 from ..settings import FitSettings
-from .load import load_latent_lm
+from .load import check_sizes, load_latent_lm
 from .report import write_evaluation
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,10 @@ def run(config: DictConfig) -> None:
     """Say what is found, and write the pruned run, whose figures go beside the run's own.
 
     Raises:
-        ValueError: a run that is not there, not evaluated, or of a model that cannot be pruned; another run in the way.
+        ValueError: a setting out of range; a run that is not there, not evaluated, or cannot be pruned; another run in
+            the way.
     """
+    check_sizes(config)
     model, guide = load_latent_lm(config)
     name = check_reducible(model, guide)
     folder = Path(config.run)
@@ -111,12 +113,17 @@ def run(config: DictConfig) -> None:
     out = folder / FOLDER if config.out is None else Path(config.out)
     source = Source(folder, fitted, model, guide, name, data, out)
     settings = typed(PruneSettings, {field.name: config[field.name] for field in fields(PruneSettings)})
+    loop = typed(FitSettings, node(fitted, "fit"), "fit.")
+    if (settings.steps or 0) > loop.steps:
+        raise ValueError(
+            f"steps={settings.steps}: the fit of run={folder} had {loop.steps}; expected no more"
+        )
     made_by = {
         "settings": asdict(settings) | {"limit": config.limit},
         "weights": sha256((model_folder(folder) / WEIGHTS).read_bytes()).hexdigest(),
     }
     before = source.figures()
-    record = _finished(out, made_by) or _prune(source, config, settings, made_by, before)
+    record = _finished(out, made_by) or _prune(source, config, settings, loop, made_by, before)
     after = json.loads((out / EVALUATION).read_text()) | {FOUND: float(record["found"])}
     beside = {f"{BESIDE}{n}": v for n, v in after.items() if n != FOUND}
     whole = before | {FOUND: after[FOUND]} | beside
@@ -153,6 +160,7 @@ def _prune(
     source: Source,
     config: DictConfig,
     settings: PruneSettings,
+    loop: FitSettings,
     made_by: Mapping[str, Any],
     before: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -171,10 +179,15 @@ def _prune(
     about = json.loads((model_folder(folder) / CONFIG).read_text())
     changed: dict[str, Any] = node(source.config) | {"run": str(out)}
     if 1 < found.found < len(found.usage):
-        loop = replace(typed(FitSettings, changed["fit"], "fit."), starts=1, revive=0.0, prune=False)
-        steps = settings.steps or min(loop.start_steps, loop.steps)
-        if steps > loop.steps:
-            raise ValueError(f"steps={steps}: the fit of run={folder} had {loop.steps}; expected no more")
+        loop = replace(loop, starts=1, revive=0.0, prune=False)
+        free = free_steps(source.config, loop, config.trust_remote_code)
+        steps = settings.steps or min(loop.start_steps, free)
+        if not 0 < steps <= free:
+            raise ValueError(
+                f"run={folder}: {told['summary']}; but up to {free} steps before the end of its fit clusters of "
+                f"{len(found.usage)} parts led it, and lead no fewer strategies. "
+                + (f"Pass steps={free}" if free else f"Fit anew with latents.{source.name}.K={found.found}")
+            )
         log.info("%s; the last %s steps of the fit again", told["summary"], steps)
         changed["fit"] = asdict(loop)
         for part in (about["model"], changed["model"], changed):
