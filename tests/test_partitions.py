@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from sklearn.metrics import adjusted_mutual_info_score
 from stratagem.inference.data import TaskData
 from stratagem.inference.dataset import Dataset, make_dataset
 from stratagem.inference.partitions import HiddenStates
 from stratagem.inference.partitions.companions import Companions, companions
-from stratagem.inference.partitions.cut import SAME, Cut, Space, apart, explained, rival_cuts, scatter, spaces
+from stratagem.inference.partitions.cut import SAME, Cut, apart, explained, rival_cuts
 from stratagem.inference.partitions.parsimony import fewest_parts
 from stratagem.inference.partitions.referee import carried_over, referee
+from stratagem.inference.partitions.spaces import Sample, leading_space, scatter, spaces
 from stratagem.inference.partitions.steadiness import found_again
 from stratagem.inference.partitions.surface import contents, interchangeable, prompt_dependence
 from stratagem.models import Backbone, Example, load_backbone
@@ -111,8 +114,8 @@ def test_no_symbol_is_surface_where_one_mark_is_used_throughout(bundled: Backbon
 
 def scene(
     prompts: int = 150, parts: int = 3, surface: float = 3.0, prompt: float = 3.0, seed: int = 0
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features in which prompt and surface are larger than the part: features, part, content, pairs."""
+) -> tuple[Sample, Tensor]:
+    """Features in which prompt and surface are larger than the part, and the part."""
     rng = np.random.default_rng(seed)
     z = rng.integers(parts, size=(prompts, RESPONSES))
     mark = rng.integers(2, size=(prompts, RESPONSES))
@@ -121,49 +124,68 @@ def scene(
     x = x + np.eye(parts)[z] @ axes[10 : 10 + parts] * 1.5
     x = x + surface * mark[..., None] * axes[20] + 0.1 * rng.normal(size=(prompts, RESPONSES, 24))
     said = torch.from_numpy(z + parts * np.arange(prompts)[:, None]).flatten()
-    begin = torch.arange(0, prompts * RESPONSES, RESPONSES)[:, None]
+    return sample_of(x, said), torch.from_numpy(z).flatten()
+
+
+def sample_of(x: np.ndarray, said: Tensor) -> Sample:
+    """Of features ``(prompts, RESPONSES, 24)`` in two layers."""
+    begin = torch.arange(0, len(said), RESPONSES)[:, None]
     one, two = torch.triu_indices(RESPONSES, RESPONSES, 1)
     pairs = torch.stack([(begin + one).flatten(), (begin + two).flatten()], 1)
-    return torch.from_numpy(x).float().flatten(0, 1), torch.from_numpy(z).flatten(), said, pairs
+    return Sample(torch.from_numpy(x).float().flatten(0, 1), pairs, said, (12, 12), RESPONSES)
 
 
-def cut_of(features: Tensor, said: Tensor, pairs: Tensor, penalty: float = 10.0) -> Tensor:
-    found = list(spaces(features, pairs, said, (12, 12), (3, 6), 0.1, penalty))
-    first, *_ = rival_cuts(features, found, pairs, said, 3, 3, 4, 0)
-    return first(features)
+def rivals(sample: Sample, penalty: float = 10.0, restarts: int = 3, most: int = 4) -> list[Cut]:
+    candidates = [space.first(n) for space in spaces(sample, 6, 0.1, penalty) for n in (3, 6)]
+    return rival_cuts(sample, candidates, 3, restarts, most, 0)
 
 
 def test_parts_are_found_under_prompts_and_surfaces_that_are_larger() -> None:
-    features, z, said, pairs = scene()
-    assert adjusted_mutual_info_score(z, cut_of(features, said, pairs)) > 0.95
+    sample, z = scene()
+    assert adjusted_mutual_info_score(z, rivals(sample)[0](sample.features)) > 0.95
 
 
 def test_without_its_penalty_the_surface_stands_in_the_first_axis() -> None:
-    features, _, said, pairs = scene()
-    marks = scatter(features.double(), pairs[said[pairs[:, 0]] == said[pairs[:, 1]]])
+    sample, _ = scene()
+    x, said, pairs = sample.features.double(), sample.contents, sample.pairs
+    marks = scatter(x, pairs[said[pairs[:, 0]] == said[pairs[:, 1]]])
     share = []
     for penalty in (0.0, 10.0):
-        *_, whole = spaces(features, pairs, said, (12, 12), (3,), 0.1, penalty)
-        inside = whole.axes.T @ marks @ whole.axes
-        share.append(
-            float(inside.trace() / (whole.axes.T @ scatter(features.double(), pairs) @ whole.axes).trace())
-        )
+        axes = spaces(sample, 3, 0.1, penalty)[-1].axes
+        share.append(float((axes.T @ marks @ axes).trace() / (axes.T @ scatter(x, pairs) @ axes).trace()))
     assert share[0] > 0.3
     assert share[1] < 0.1
 
 
 def test_spaces_are_those_of_the_layers_and_of_all() -> None:
-    features, _, said, pairs = scene()
-    found = list(spaces(features, pairs, said, (8, 16), (2, 4), 0.1, 1.0))
-    assert [(s.places.start, s.places.stop, s.axes.shape[1]) for s in found] == [
-        (0, 8, 2),
-        (0, 8, 4),
-        (8, 24, 2),
-        (8, 24, 4),
-        (0, 24, 2),
-        (0, 24, 4),
+    sample, _ = scene()
+    found = spaces(replace(sample, sizes=(8, 16)), 4, 0.1, 1.0)
+    assert [(s.places.start, s.places.stop, s.axes.shape) for s in found] == [
+        (0, 8, (8, 4)),
+        (8, 24, (16, 4)),
+        (0, 24, (24, 4)),
     ]
-    assert all(isinstance(s, Space) and s(features).mean(0).abs().max() < 1e-5 for s in found)
+    for space in found:
+        assert space(sample.features).mean(0).abs().max() < 1e-5
+        torch.testing.assert_close(space.first(2)(sample.features), space(sample.features)[:, :2])
+
+
+@pytest.mark.parametrize("prompts", [150, 4], ids=["more responses than numbers", "fewer"])
+def test_axes_are_the_leading_eigenvectors_of_the_scatters_however_wide_the_layers(prompts: int) -> None:
+    """By a generalised eigendecomposition of the whole matrices, in a basis of one's own."""
+    sample, _ = scene(prompts)
+    x = sample.features.double() - sample.features.double().mean(0)
+    x = x / torch.cat([x[:, b:e].square().mean().sqrt().expand(e - b) for b, e in sample.layers])
+    same = sample.pairs[sample.contents[sample.pairs[:, 0]] == sample.contents[sample.pairs[:, 1]]]
+    total, within = x.T @ x / len(x), scatter(x, sample.pairs)
+    noise = total + 0.1 * total.trace() / 24 * torch.eye(24).double() + 10 * scatter(x, same)
+    for found, against in (
+        (spaces(sample, 5, 0.1, 10.0)[-1], noise),
+        (leading_space(sample, 5), torch.eye(24).double()),
+    ):
+        _, vectors = scipy.linalg.eigh(within, against)
+        wanted = x @ torch.from_numpy(vectors[:, ::-1][:, :5].copy())
+        torch.testing.assert_close(found(sample.features).abs(), wanted.abs(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_cut_is_worth_what_it_tells_apart_by_content() -> None:
@@ -181,7 +203,8 @@ def test_a_cut_is_worth_what_it_tells_apart_by_content() -> None:
 
 
 def test_parts_whose_labels_change_between_prompts_explain_less() -> None:
-    features, z, _, pairs = scene()
+    sample, z = scene()
+    features, pairs = sample.features, sample.pairs
     swapped = z.view(-1, RESPONSES).clone()
     swapped[::2] = (swapped[::2] + 1) % 3
     true = explained(z, features.double(), pairs, 3)
@@ -192,51 +215,40 @@ def test_parts_whose_labels_change_between_prompts_explain_less() -> None:
 
 
 def test_rivals_are_as_good_as_the_best_and_no_two_of_them_the_same() -> None:
-    features, _, said, pairs = scene(surface=1.0)
-    found = list(spaces(features, pairs, said, (12, 12), (3, 6), 0.1, 0.0))
+    sample, _ = scene(surface=1.0)
+    widest = spaces(sample, 6, 0.1, 0.0)[-1](sample.features)
     for most in (1, 8):
-        cuts = [cut(features) for cut in rival_cuts(features, found, pairs, said, 3, 6, most, 0)]
+        cuts = [cut(sample.features) for cut in rivals(sample, 0.0, 6, most)]
         assert 1 <= len(cuts) <= most
-        told = [apart(z, said, pairs) for z in cuts]
+        told = [apart(z, sample.contents, sample.pairs) for z in cuts]
         assert min(told) >= 0.99 * max(told)
-        shares = [explained(z, found[-1](features), pairs, 3) for z in cuts]
+        shares = [explained(z, widest, sample.pairs, 3) for z in cuts]
         assert min(shares) >= 0.99 * shares[0] == 0.99 * max(shares)
         for i, one in enumerate(cuts):
             assert all(adjusted_mutual_info_score(one, other) < SAME for other in cuts[:i])
 
 
-def free_text(prompts: int = 200, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def free_text(prompts: int = 200, seed: int = 0) -> tuple[Sample, Tensor]:
     """Features of which one axis has a part and the prompt in it, and 23 small noise alone: no two say the same."""
     rng = np.random.default_rng(seed)
     z = rng.integers(2, size=(prompts, RESPONSES))
     x = 0.3 * rng.normal(size=(prompts, RESPONSES, 24))
     x[..., 0] += 3.0 * z + rng.normal(size=(prompts, 1))
-    *_, pairs = scene(prompts)
-    return (
-        torch.from_numpy(x).float().flatten(0, 1),
-        torch.from_numpy(z).flatten(),
-        torch.arange(z.size),
-        pairs,
-    )
+    return sample_of(x, torch.arange(z.size)), torch.from_numpy(z).flatten()
 
 
 def free_cuts(partition: HiddenStates, prompts: int = 200) -> tuple[float, float, str]:
     """Of the first cut of free text: agreement with the parts, on how much other prompts agree, where it was made."""
-    features, z, said, pairs = free_text(prompts)
-    cuts, again, how = partition.cuts(features, pairs, said, said, (12, 12), RESPONSES, 2, 0)
-    return adjusted_mutual_info_score(z, cuts[0](features)), again, how
+    sample, z = free_text(prompts)
+    cuts, again, how = partition.cuts(sample, sample.contents, 2, 0)
+    return adjusted_mutual_info_score(z, cuts[0](sample.features)), again, how
 
 
 def test_a_cut_of_what_is_there_is_found_again_and_one_of_noise_is_not() -> None:
-    features, _, said, pairs = scene()
-
-    def find(features: Tensor, pairs: Tensor, said: Tensor) -> list[Cut]:
-        spaces_of = spaces(features, pairs, said, (12, 12), (3, 6), 0.1, 10.0)
-        return rival_cuts(features, list(spaces_of), pairs, said, 3, 3, 4, 0)
-
-    assert found_again(find, features, pairs, said, RESPONSES) > 0.95
-    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
-    assert found_again(find, noise, pairs, torch.arange(len(noise)), RESPONSES) < 0.2
+    sample, _ = scene()
+    assert found_again(rivals, sample) > 0.95
+    noise = torch.randn(sample.features.shape, generator=torch.Generator().manual_seed(0))
+    assert found_again(rivals, replace(sample, features=noise, contents=torch.arange(len(noise)))) < 0.2
 
 
 def test_free_text_is_cut_along_the_axes_in_which_responses_differ_most() -> None:
@@ -251,11 +263,9 @@ def test_free_text_is_cut_along_the_axes_in_which_responses_differ_most() -> Non
 
 
 def test_a_cut_that_is_found_again_stays_and_so_does_one_of_few_prompts() -> None:
-    features, z, said, pairs = scene()
-    cuts, again, how = HiddenStates(ridge=0.1, restarts=3).cuts(
-        features, pairs, said, said, (12, 12), RESPONSES, 3, 0
-    )
-    assert adjusted_mutual_info_score(z, cuts[0](features)) > 0.95
+    sample, z = scene()
+    cuts, again, how = HiddenStates(ridge=0.1, restarts=3).cuts(sample, sample.contents, 3, 0)
+    assert adjusted_mutual_info_score(z, cuts[0](sample.features)) > 0.95
     assert again > 0.9
     assert how.startswith("in spaces")
     for few in (3, 63):
@@ -270,34 +280,31 @@ def test_a_cut_that_is_found_again_stays_and_so_does_one_of_few_prompts() -> Non
 def test_of_more_parts_than_there_are_as_many_are_made_as_tell_responses_apart(
     most: int, enough: float | None, parts: int
 ) -> None:
-    features, z, said, pairs = scene()
+    sample, z = scene()
     partition = HiddenStates(ridge=0.1, restarts=3, enough=enough)
-    cuts, again, _ = partition.cuts(features, pairs, said, said, (12, 12), RESPONSES, most, 0)
+    cuts, again, _ = partition.cuts(sample, sample.contents, most, 0)
     assert {cut.parts for cut in cuts} == {parts}
-    assert (adjusted_mutual_info_score(z, cuts[0](features)) > 0.95) == (parts == 3)
+    assert (adjusted_mutual_info_score(z, cuts[0](sample.features)) > 0.95) == (parts == 3)
     assert again > 0.95 or parts != 3
 
 
 def test_all_parts_are_made_where_each_tells_more_apart() -> None:
-    features, _, said, pairs = free_text()
+    sample, _ = free_text()
 
     def find(parts: int) -> list[Cut]:
-        found = list(spaces(features, pairs, said, (12, 12), (parts,), 0.1, 10.0))
-        return rival_cuts(features, found, pairs, said, parts, 2, 1, 0)
+        return rival_cuts(sample, spaces(sample, parts, 0.1, 10.0), parts, 2, 1, 0)
 
-    assert fewest_parts(find, features, pairs, said, 5, 0.99) == 5
-    assert fewest_parts(find, features, pairs, said, 5, 0.9) == 4
-    assert fewest_parts(find, features, pairs, torch.zeros_like(said), 5, 0.99) == 2  # nothing to tell apart
+    assert fewest_parts(find, sample, 5, 0.99) == 5
+    assert fewest_parts(find, sample, 5, 0.9) == 4
+    silent = replace(sample, contents=torch.zeros_like(sample.contents))
+    assert fewest_parts(find, silent, 5, 0.99) == 2  # nothing to tell apart
 
 
 def test_a_surface_that_is_found_again_is_no_cut() -> None:
     """Marks are the largest axis here; they part nothing that is written otherwise."""
-    features, z, _, pairs = free_text()
-    written = torch.div(
-        torch.arange(len(z)), RESPONSES, rounding_mode="floor"
-    )  # one text a prompt, but for the mark
-    partition = HiddenStates(ridge=0.01, restarts=3)
-    _, _, how = partition.cuts(features, pairs, torch.arange(len(z)), written, (12, 12), RESPONSES, 2, 0)
+    sample, _ = free_text()
+    one_text_a_prompt = torch.arange(len(sample)) // RESPONSES  # but for the mark
+    _, _, how = HiddenStates(ridge=0.01, restarts=3).cuts(sample, one_text_a_prompt, 2, 0)
     assert how.startswith("in spaces")
 
 

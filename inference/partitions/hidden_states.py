@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from math import isnan, nan
 
 import torch
@@ -15,11 +15,12 @@ from ...models import Backbone, BackboneReader
 from ...models.backbone import BASE
 from ..dataset import Dataset
 from .companions import companions
-from .cut import FEW, Cut, apart, leading_cut, rival_cuts, spaces
+from .cut import FEW, Cut, apart, k_means, rival_cuts
 from .parsimony import fewest_parts
 from .partition import Assign, Partition
 from .referee import referee
-from .steadiness import FEWEST, FindCuts, found_again
+from .spaces import Sample, Space, leading_space, spaces
+from .steadiness import FEWEST, found_again
 from .surface import contents, interchangeable, prompt_dependence
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class HiddenStates(Partition):
 
     A model that writes out a strategy has to know it while it writes: its hidden states say which. They also say what
     the prompt is and what the surface looks like. With several responses to each prompt these come apart:
-    the cut is made in spaces, :func:`~.cut.spaces`, in which responses to one prompt that say different things lie
+    the cut is made in spaces, :func:`~.spaces.spaces`, in which responses to one prompt that say different things lie
     far from each other and those that say the same do not [discriminant analysis, Fisher 1936; within-class covariance
     normalisation, Hatch et al. 2006]. Two responses say the same where all tokens agree but those whose law does not
     depend on the prompt, :func:`~.surface.prompt_dependence`, and those that may change places throughout,
@@ -40,7 +41,7 @@ class HiddenStates(Partition):
 
     Free text has no such spaces: no two responses say the same, and every prompt differs. What a cut finds there on
     one half of the prompts it does not find on the other, :func:`~.steadiness.found_again`. The cut is then made on
-    the axes along which responses to one prompt differ most, :func:`~.cut.leading_cut`, as many of them as make
+    the axes along which responses to one prompt differ most, :func:`~.spaces.leading_space`, as many of them as make
     found again times :func:`~.cut.apart` largest.
 
     Args:
@@ -48,7 +49,7 @@ class HiddenStates(Partition):
         responses: to each of them, at least 2.
         others: prompts that a token's law is compared under.
         threshold: bits of dependence on the prompt, below which a token is surface.
-        ridge: see :func:`~.cut.spaces`.
+        ridge: see :func:`~.spaces.spaces`.
         surface_penalty: likewise.
         dimensions: of the spaces, in multiples of the number of parts.
         restarts: of K-means in each space.
@@ -116,18 +117,16 @@ class HiddenStates(Partition):
             )
         reader = BackboneReader(backbone, BASE, 1, "mean", 0, True, every_layer=True).to(device)
         features = found.data.pooled(reader, device)
-        pairs = found.same_prompt
         written = contents(found, [torch.ones_like(d) for d in dependence], symbols, 0.0)
-        cuts, again, how = self.cuts(
-            features, pairs, said, written, backbone.layer_sizes, found.responses, parts, seed
-        )
+        sample = Sample(features, found.same_prompt, said, backbone.layer_sizes, found.responses)
+        cuts, again, how = self.cuts(sample, written, parts, seed)
         labels = [cut(features) for cut in cuts]
         best = referee(backbone, found.data, labels, cuts[0].parts, self.steps, self.fits, seed)
         cut = cuts[best]
         log.info(
             "partition: %s responses told apart: %.3f; %s parts, cut %s of %s %s, found again on other prompts: %s",
             len(features),
-            apart(labels[best], said, pairs),
+            apart(labels[best], said, sample.pairs),
             cut.parts,
             best + 1,
             len(cuts),
@@ -140,56 +139,46 @@ class HiddenStates(Partition):
 
         return assign
 
-    def cuts(
-        self,
-        features: Tensor,
-        pairs: Tensor,
-        said: Tensor,
-        written: Tensor,
-        sizes: Sequence[int],
-        responses: int,
-        parts: int,
-        seed: int,
-    ) -> tuple[list[Cut], float, str]:
+    def cuts(self, sample: Sample, written: Tensor, parts: int, seed: int) -> tuple[list[Cut], float, str]:
         """Rival cuts, how far the like of them is found again on other prompts, nan for too few, and where they lie.
 
         Args:
-            features: ``(N, sum(sizes))``, layer after layer, the responses to a prompt beside each other.
-            pairs: places of two responses to one prompt.
-            said: ``(N,)``, what each says.
-            written: ``(N,)``, the same where only symbols that may change places are surface.
-            sizes: of the layers.
-            responses: to each prompt.
+            sample: the responses.
+            written: ``(N,)``, what each says where only symbols that may change places are surface.
             parts: of a cut, at most.
             seed: of K-means.
         """
 
-        def rivals(parts: int, restarts: int, features: Tensor, pairs: Tensor, said: Tensor) -> list[Cut]:
-            dimensions = [multiple * parts for multiple in self.dimensions]
-            found = spaces(features, pairs, said, sizes, dimensions, self.ridge, self.surface_penalty)
-            return rival_cuts(features, list(found), pairs, said, parts, restarts, self.rivals, seed)
+        @cache
+        def widest(some: Sample) -> list[Space]:
+            return spaces(some, max(self.dimensions) * parts, self.ridge, self.surface_penalty)
 
-        def leading(axes: int, features: Tensor, pairs: Tensor, _: Tensor) -> list[Cut]:
-            return [leading_cut(features, pairs, sizes, axes, parts, self.restarts, seed)]
+        @cache
+        def leading(some: Sample) -> Space:
+            return leading_space(some, parts)
 
-        def again(find: FindCuts) -> float:
-            return found_again(find, features, pairs, said, responses)
+        def rivals(number: int, restarts: int, some: Sample) -> list[Cut]:
+            candidates = [
+                space.first(multiple * number) for space in widest(some) for multiple in self.dimensions
+            ]
+            return rival_cuts(some, candidates, number, restarts, self.rivals, seed)
+
+        def along(axes: int, some: Sample) -> list[Cut]:
+            return [k_means(some, leading(some).first(axes), parts, self.restarts, seed)]
 
         def worth(found: tuple[list[Cut], float, str]) -> float:
             cuts, share, _ = found
-            return share * apart(cuts[0](features), written, pairs)
+            return share * apart(cuts[0](sample.features), written, sample.pairs)
 
         needed = parts
         if self.enough is not None:
-            some = partial(rivals, restarts=FEW, features=features, pairs=pairs, said=said)
-            needed = fewest_parts(some, features, pairs, said, parts, self.enough)
-        cuts = rivals(needed, self.restarts, features, pairs, said)
-        how = "in spaces that part responses to one prompt"
-        if len(features) < max(FEWEST, 2 * parts) * responses:
+            needed = fewest_parts(lambda number: rivals(number, FEW, sample), sample, parts, self.enough)
+        cuts, how = rivals(needed, self.restarts, sample), "in spaces that part responses to one prompt"
+        if len(sample) < max(FEWEST, 2 * parts) * sample.responses:
             return cuts, nan, how
-        tried = [(cuts, again(partial(rivals, needed, FEW)), how)]
+        tried = [(cuts, found_again(partial(rivals, needed, FEW), sample), how)]
         if tried[0][1] < self.steady:
             for axes in range(1, parts + 1):
-                find = partial(leading, axes)
-                tried.append((find(features, pairs, said), again(find), f"along {axes} leading axes"))
+                find = partial(along, axes)
+                tried.append((find(sample), found_again(find, sample), f"along {axes} leading axes"))
         return max(tried, key=worth)
