@@ -103,8 +103,8 @@ class TaskReport:
 
     @property
     def excess(self) -> float:
-        """The loss above the floor, as a share of it."""
-        return self.loss / self.floor - 1
+        """The loss above the floor, as a share of it; infinite where one response is all there is to a prompt."""
+        return self.loss / self.floor - 1 if self.floor else math.inf
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def train_base(backbone: Backbone, task: Task, training: Training) -> BaseReport
     lm = backbone.lm
     lm.requires_grad_(True)
     before = [p.detach().clone() for p in lm.parameters()]
-    optimizers = _optimizers(lm, training.lr)
+    optimizers = _optimizers(lm, lm.get_output_embeddings(), training.lr)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, training.rate) for o in optimizers]
     examples = (encode(backbone, t.prompt, t.response) for t in task.stream("train", training.seed))
     packs = pack(examples, training.rows, backbone.context, backbone.pad_id)
@@ -173,9 +173,9 @@ def train_base(backbone: Backbone, task: Task, training: Training) -> BaseReport
     return BaseReport(reports, pairs, seconds)
 
 
-def _optimizers(lm: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon [Jordan et al. 2024] for the matrices of the layers, AdamW for embeddings and norms."""
-    tables = {id(m.weight) for m in lm.modules() if isinstance(m, nn.Embedding)}
+def _optimizers(lm: nn.Module, head: nn.Module | None, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon [Jordan et al. 2024] for the matrices of the layers, AdamW for embeddings, head and norms."""
+    tables = {id(m.weight) for m in lm.modules() if isinstance(m, nn.Embedding) or m is head}
     matrices = [p for p in lm.parameters() if p.ndim == 2 and id(p) not in tables]
     chosen = {id(p) for p in matrices}
     rest = [p for p in lm.parameters() if id(p) not in chosen]
@@ -238,10 +238,8 @@ def _scored(
             yield *row, log_p
 
 
-def sample_texts(
-    backbone: Backbone, prompts: Sequence[str], seed: int, max_new_tokens: int = 96
-) -> list[str]:
-    """One sampled response to each prompt."""
+def sample_texts(backbone: Backbone, prompts: Sequence[str], seed: int) -> list[str]:
+    """One sampled response to each prompt, as long as the context has room for."""
     examples = [encode(backbone, prompt) for prompt in prompts]
-    room = min(max_new_tokens, backbone.context - max(len(e.prompt) for e in examples))
+    room = backbone.context - max(len(e.prompt) for e in examples)
     return [decode(backbone, ids) for ids in sample_base(backbone, examples, room, seed)]

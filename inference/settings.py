@@ -55,8 +55,9 @@ class FitSettings:
         for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_size", "starts", "start_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fit.{name} must be at least 1, got {getattr(self, name)}")
-        if self.draw < 0:
-            raise ValueError(f"fit.draw must be at least 0, got {self.draw}")
+        for name in ("draw", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"fit.{name} must be at least 0, got {getattr(self, name)}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"fit.batch_size={self.batch_size} must be a multiple of fit.accumulate={self.accumulate}"

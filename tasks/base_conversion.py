@@ -77,7 +77,7 @@ class BaseConversion(StepTask):
             raise ValueError(
                 f"task base_conversion, bases: expected distinct ones from 3 to 9, got {list(bases)}"
             )
-        self.smallest, self.largest, self.bases = max(bases) ** 2, largest, tuple(bases)
+        self.smallest, self.largest, self.bases = max(10, max(bases) ** 2), largest, tuple(bases)
         check_range("task base_conversion, largest", self.smallest, 99_999, largest)
         super().__init__(strategies, strategy_weights, nuisances, nuisance_weights)
         for base in self.bases:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from .steps import DIGITS, Steps, StepTask, check_range, spaced
@@ -19,20 +19,12 @@ def bracket(factor: int, terms: Numbers, addend: int) -> Steps:
 
 def from_left(factor: int, terms: Numbers, addend: int) -> Steps:
     """The bracket multiplied out, then the first two summands added, and so on."""
-    steps, summands = [], [*(factor * t for t in terms), addend]
-    while summands:
-        steps.append(_sum(summands))
-        summands = [sum(summands[:2]), *summands[2:]] if len(summands) > 1 else []
-    return steps
+    return _added(factor, terms, addend, lambda summands: [sum(summands[:2]), *summands[2:]])
 
 
 def from_right(factor: int, terms: Numbers, addend: int) -> Steps:
     """The bracket multiplied out, then the last two summands added, and so on."""
-    steps, summands = [], [*(factor * t for t in terms), addend]
-    while summands:
-        steps.append(_sum(summands))
-        summands = [*summands[:-2], sum(summands[-2:])] if len(summands) > 1 else []
-    return steps
+    return _added(factor, terms, addend, lambda summands: [*summands[:-2], sum(summands[-2:])])
 
 
 def factoring(factor: int, terms: Numbers, addend: int) -> Steps | None:
@@ -41,6 +33,15 @@ def factoring(factor: int, terms: Numbers, addend: int) -> Steps | None:
         return None
     inside = (*terms, addend // factor)
     return [f"{factor} * ( {_sum(inside)} )", f"{factor} * {sum(inside)}", f"{factor * sum(inside)}"]
+
+
+def _added(factor: int, terms: Numbers, addend: int, merge: Callable[[list[int]], list[int]]) -> Steps:
+    summands = [*(factor * t for t in terms), addend]
+    steps = [_sum(summands)]
+    while len(summands) > 1:
+        summands = merge(summands)
+        steps.append(_sum(summands))
+    return steps
 
 
 def _sum(summands: Sequence[int]) -> str:

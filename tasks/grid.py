@@ -102,8 +102,9 @@ class Grid(StepTask):
     """``path 1 3 # 0 2 # 3 1 # 3 4 :``, from column 1 of the top row to column 3 of the bottom row, past obstacles.
 
     Answered by moves to the goal, a mark at each turn: ``D ; R ; D ; R ; D D``. A way that meets an obstacle is not
-    admissible; the wall's goes round those at the wall. Every prompt admits two ways at least. ``row`` and ``wall``
-    begin alike where the goal lies to the right: they diverge late.
+    admissible; the wall's goes round those at the wall. Every prompt admits two strategies at least, which may go the
+    same way where there are many obstacles. ``row`` and ``wall`` begin alike where the goal lies to the right: they
+    diverge late.
 
     Args:
         rows: of the grid, 3 to 10.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
-from .steps import DIGITS, Steps, StepTask
+from .steps import DIGITS, Steps, StepTask, check_range
 
 Digits = tuple[int, ...]
 
@@ -79,7 +79,7 @@ class Sorting(StepTask):
     The nuisance is the mark between the lists, one for the whole response.
 
     Args:
-        length: digits in a list, at least 3.
+        length: digits in a list, 3 to 99.
         strategies: names in :data:`ALGORITHMS`.
         strategy_weights: ``p(s)``, uniform where not given.
         nuisances: marks between lists.
@@ -99,8 +99,7 @@ class Sorting(StepTask):
         nuisances: Sequence[str] = (";", "|"),
         nuisance_weights: Sequence[float] | None = None,
     ) -> None:
-        if length < 3:
-            raise ValueError(f"task sorting: length must be at least 3, got {length}")
+        check_range("task sorting, length", 3, 99, length)
         self.length = length
         super().__init__(strategies, strategy_weights, nuisances, nuisance_weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -52,14 +53,20 @@ class StepTask(Task):
                 f"{where}: strategies must be distinct names among {', '.join(self.known)}; "
                 f"got {list(self.strategies)}"
             )
-        wrong = [n for n in self.nuisances if n in self.symbols or n.isdigit() or n.split() != [n]]
+        wrong = [n for n in self.nuisances if not self._may_be_mark(n)]
         if wrong or not self.nuisances or len(set(self.nuisances)) != len(self.nuisances):
             raise ValueError(
-                f"{where}: nuisances must be distinct symbols, none of them a digit or another symbol of the task "
+                f"{where}: nuisances must be distinct words, none of them a number, a special token such as <eos> or "
+                "another symbol of the task "
                 f"({' '.join(s for s in self.symbols if not s.isdigit())}); got {list(self.nuisances)}"
             )
         self.strategy_weights = check_weights(f"{where}, strategy_weights", self.strategies, strategy_weights)
         self.nuisance_weights = check_weights(f"{where}, nuisance_weights", self.nuisances, nuisance_weights)
+
+    def _may_be_mark(self, symbol: Any) -> bool:
+        """A word that is no number, no symbol of the task, and no special token as ``<eos>`` is."""
+        is_word = isinstance(symbol, str) and symbol.split() == [symbol]
+        return is_word and symbol not in self.symbols and not re.fullmatch(r"\d+|<.*>", symbol)
 
     @property
     @abstractmethod
@@ -122,7 +129,7 @@ class StepTask(Task):
         """The refusal of a prompt that is not the task's."""
         return ValueError(
             f"task {self.name}: {prompt!r} is not a prompt of this task; expected one like "
-            f"{self.prompts(1, 'test', 0)[0]!r}"
+            f"{self.draw_prompt(random.Random(0))!r}"
         )
 
 
@@ -132,6 +139,6 @@ def spaced(text: str) -> str:
 
 
 def check_range(where: str, low: int, high: int, value: int) -> None:
-    """Refuse a size out of range."""
-    if not low <= value <= high:
+    """Refuse a size that is no whole number, or out of range."""
+    if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{where}: expected a whole number from {low} to {high}, got {value}")

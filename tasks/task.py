@@ -70,7 +70,7 @@ class Task(ABC):
         """Whether the response ends in the right answer, by whatever strategy."""
 
     def admissible(self, prompt: str) -> Mapping[str, float]:  # noqa: ARG002
-        """``p(s|x)`` of the strategies that the prompt admits."""
+        """``p(s|x)`` of the strategies that the prompt admits; a prompt that admits none is not asked."""
         return dict(zip(self.strategies, self.strategy_weights, strict=True))
 
     def prompts(self, num: int, split: Split, seed: int, or_fewer: bool = False) -> list[str]:
@@ -85,7 +85,7 @@ class Task(ABC):
         idle = 0
         while len(found) < num and idle < 1000 + 20 * len(found):
             prompt = self.draw_prompt(rng)
-            new = split_of(prompt) == split and prompt not in found
+            new = split_of(prompt) == split and prompt not in found and bool(self.admissible(prompt))
             idle = 0 if new else idle + 1
             if new:
                 found[prompt] = None
@@ -117,12 +117,20 @@ class Task(ABC):
         return -sum(p * math.log(p) for p in self.law(prompt).values() if p > 0)
 
     def stream(self, split: Split, seed: int) -> Iterator[Trace]:
-        """Endless pairs from the mixture, prompts with repetition."""
+        """Endless pairs from the mixture, prompts with repetition.
+
+        Raises:
+            ValueError: the split has no prompt within reach of random draws.
+        """
         rng = random.Random(f"{self.name}/{split}/{seed}/stream")
-        while True:
+        idle = 0
+        while idle < 100_000:
             prompt = self.draw_prompt(rng)
-            if split_of(prompt) == split:
+            idle += 1
+            if split_of(prompt) == split and self.admissible(prompt):
+                idle = 0
                 yield self.sample(prompt, rng)
+        raise ValueError(f"task {self.name}: no {split} prompt in {idle:,} draws; enlarge the task")
 
 
 def split_of(prompt: str) -> Split:

@@ -515,6 +515,7 @@ def test_each_datum_comes_once_an_epoch(num: int, size: int) -> None:
         ({"steps": 0}, r"fit\.steps must be at least 1, got 0"),
         ({"batch_size": -1}, r"fit\.batch_size must be at least 1"),
         ({"batch_size": 8, "accumulate": 3}, r"fit\.batch_size=8 must be a multiple of fit\.accumulate=3"),
+        ({"patience": -1}, r"fit\.patience must be at least 0, got -1"),
         ({"mixed_precision": "fp8"}, r"fit\.mixed_precision must be no or bf16, got fp8"),
     ],
 )

@@ -377,16 +377,16 @@ def test_stream_is_of_its_split_and_reproducible(split: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"length": 2}, "length must be at least 3, got 2"),
+        ({"length": 2}, "length: expected a whole number from 3 to 99, got 2"),
         ({"strategies": ()}, r"distinct names among insertion, .*; got \[\]"),
         ({"strategies": ("bubble", "bubble")}, r"distinct names .*\['bubble', 'bubble'\]"),
         ({"strategies": ("bubble", "bogo")}, r"insertion, selection, bubble, merge, cocktail; got .*bogo"),
-        ({"nuisances": ()}, r"distinct symbols.*got \[\]"),
-        ({"nuisances": (";", ";")}, "distinct symbols"),
-        ({"nuisances": (";", "3")}, "none of them a digit"),
-        ({"nuisances": ("; ;",)}, "distinct symbols"),
-        ({"nuisances": (":",)}, "distinct symbols"),
-        ({"nuisances": ("sort",)}, "distinct symbols"),
+        ({"nuisances": ()}, r"distinct words.*got \[\]"),
+        ({"nuisances": (";", ";")}, "distinct words"),
+        ({"nuisances": (";", "3")}, "none of them a number"),
+        ({"nuisances": ("; ;",)}, "distinct words"),
+        ({"nuisances": (":",)}, "distinct words"),
+        ({"nuisances": ("sort",)}, "distinct words"),
         (
             {"strategy_weights": (1.0, 1.0)},
             "strategy_weights: expected 4 positive finite weights for insertion",

@@ -23,6 +23,7 @@ from stratagem import tasks
 from stratagem.inference.build import node
 from stratagem.inference.commands import main
 from stratagem.inference.data import TaskData
+from stratagem.inference.pretrain import TaskReport
 from stratagem.tasks import (
     Addition,
     BaseConversion,
@@ -540,11 +541,13 @@ def test_an_impossible_prompt_is_refused(task: StepTask, prompt: str) -> None:
     [
         ({"strategies": ()}, r"distinct names among \w+, .*; got \[\]"),
         ({"strategies": ("guess",)}, r"distinct names among .*got \['guess'\]"),
-        ({"nuisances": ()}, r"distinct symbols.*got \[\]"),
-        ({"nuisances": (";", ";")}, "distinct symbols"),
-        ({"nuisances": ("7",)}, "none of them a digit"),
+        ({"nuisances": ()}, r"distinct words.*got \[\]"),
+        ({"nuisances": (";", ";")}, "distinct words"),
+        ({"nuisances": ("7",)}, "none of them a number"),
+        ({"nuisances": ("<eos>", ";")}, "a special token such as <eos>"),
+        ({"nuisances": (1, 2)}, r"got \[1, 2\]"),
         ({"nuisances": (":",)}, "another symbol of the task"),
-        ({"nuisances": ("",)}, "distinct symbols"),
+        ({"nuisances": ("",)}, "distinct words"),
         ({"strategy_weights": (1.0, 0.0, 1.0, 1.0)}, "strategy_weights: expected 4 positive"),
         ({"nuisance_weights": (1.0,)}, "nuisance_weights: expected 2"),
     ],
@@ -557,7 +560,10 @@ def test_what_every_task_refuses(made: type[StepTask], arguments: dict[str, Any]
 @pytest.mark.parametrize(
     ("made", "arguments", "says"),
     [
+        (Sorting, {"length": 2}, "sorting, length: expected a whole number from 3 to 99, got 2"),
+        (Sorting, {"length": "5"}, "sorting, length: expected a whole number from 3 to 99, got 5"),
         (Addition, {"digits": 1}, "addition, digits: expected a whole number from 2 to 9, got 1"),
+        (Addition, {"digits": 2.5}, "addition, digits: expected a whole number from 2 to 9, got 2.5"),
         (Equations, {"coefficient": 2}, "equations, coefficient: expected .* from 3"),
         (Equations, {"constant": 0}, "equations, constant"),
         (Equations, {"solution": 0}, "equations, solution"),
@@ -578,6 +584,40 @@ def test_what_every_task_refuses(made: type[StepTask], arguments: dict[str, Any]
 def test_sizes_out_of_range(made: type[StepTask], arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         made(**arguments)
+
+
+@pytest.mark.parametrize("task", [Equations(strategies=("divide",)), Expressions(strategies=("factoring",))])
+def test_prompts_admit_one_of_the_strategies_that_there_are(task: StepTask) -> None:
+    pairs = itertools.islice(task.stream("train", 0), 50)
+    for prompt in [*task.prompts(100, "test", 0), *(pair.prompt for pair in pairs)]:
+        assert dict(task.admissible(prompt)) == {task.strategies[0]: 1.0}
+
+
+def test_a_split_without_a_prompt_is_refused() -> None:
+    task = BaseConversion(25, (5,))
+    with pytest.raises(ValueError, match="task base_conversion: no train prompt in 100,000 draws; enlarge"):
+        next(task.stream("train", 0))
+    with pytest.raises(
+        ValueError, match=r"'add 1 :' is not a prompt of this task; expected .* 'base 2 5 to 5 :'"
+    ):
+        task.admissible("add 1 :")
+
+
+def test_the_loss_above_a_floor_of_nothing_is_infinite() -> None:
+    assert TaskReport(0.1, 0.0, 1.0, {}).excess == math.inf
+    assert TaskReport(1.1, 1.0, 1.0, {}).excess == pytest.approx(0.1)
+
+
+def test_every_number_is_told_in_any_base() -> None:
+    task = BaseConversion(99, tuple(range(3, 10)))
+    small = BaseConversion(99, (3,))
+    for number, base in itertools.product(range(10, 100), range(3, 10)):
+        part = small if base == 3 else task
+        if number < part.smallest:
+            continue
+        prompt = f"base {' '.join(str(number))} to {base} :"
+        for strategy in part.admissible(prompt):
+            assert part.strategies_of(prompt, part.trace(prompt, strategy, ";")) == {strategy}
 
 
 def test_a_grid_without_a_way_is_refused() -> None:

@@ -50,12 +50,12 @@ def run(config: DictConfig) -> float:
     report = train_base(backbone.to(device), task, training)
     backbone.save_base(folder)
     command = " ".join(["stratagem pretrain", *(w for w in sys.argv[1:] if not w.startswith("run="))])
-    threads = (
+    hardware = (
         f"the CPU, threads: {torch.get_num_threads()}" if device == "cpu" else torch.cuda.get_device_name()
     )
     write_atomic(
         folder / "README.md",
-        card(task, training, report, command, threads, backbone.num_base_parameters, config.lm).encode(),
+        card(task, training, report, command, hardware, backbone.num_base_parameters, config.lm).encode(),
     )
     for name, part in report.tasks.items():
         log.info(
