@@ -58,8 +58,9 @@ def revive(
     source = max(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
     alive = usage[half] >= DEAD and entropy[half] >= threshold * entropy[source]
     router = model.routers[name]
-    known = isinstance(conditioning, LinearConditioning) and isinstance(router, ROUTERS)
-    if alive or not known or not isinstance(model.latents[name], Categorical):
+    if not isinstance(model.latents[name], Categorical) or not isinstance(router, ROUTERS):
+        return False
+    if not isinstance(conditioning, LinearConditioning) or alive:
         return False
     rows = conditioning.weight
     noise = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)).to(rows)
