@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from stratagem.inference import corruptions, gradients, objectives, schedules, terms
 from stratagem.inference.part import Part
 from stratagem.models import Categorical, Latent, Normal
+from torch import nn
 
 PAGE = Path(__file__).with_name("inference.md")
 ALGORITHMS = Path(__file__).parents[1] / "configs" / "inference"
@@ -66,9 +67,16 @@ def accepted(algorithm: Any) -> str:
     """The latents that an algorithm has, as it says itself."""
     found = []
     for name, latent in LATENTS.items():
+        model = nn.Module()
+        model.latents = {"z": latent}
         try:
-            algorithm.check({"z": latent})
-        except ValueError:
+            algorithm.check(model.latents)
+            algorithm.bind(model)
+        except ValueError as error:
+            if "expected a categorical latent" in str(error):
+                found.append(f"{name} beside discrete")
+            elif "backbone" in str(error):  # of latents it asks nothing
+                found.append(name)
             continue
         found.append(name)
     return ", ".join(found)

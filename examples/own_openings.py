@@ -1,7 +1,7 @@
 """Openings that a language model writes itself, one a line: prompts for ``stratagem fit data=self``.
 
 python examples/own_openings.py path/to/lm 2000 16 > openings.txt
-stratagem fit lm=path/to/lm data=self path=openings.txt latents.z.K=4
+stratagem fit lm=path/to/lm data=self path=openings.txt inference=led conditioning=residual optim.lr.conditioning=0.01
 """
 
 import sys
