@@ -16,8 +16,6 @@ MADE_BY = {
     "affine_coupling": transforms.affine_coupling,
     "spline_coupling": transforms.spline_coupling,
     "affine_autoregressive": transforms.affine_autoregressive,
-    "planar": transforms.planar,
-    "radial": transforms.radial,
 }
 
 
@@ -28,8 +26,8 @@ class FlowGuide(AmortizedGuide):
 
     Args:
         model: whose latents to infer; each a vector of real numbers.
-        flow: ``affine_coupling``, ``spline_coupling``, ``affine_autoregressive``, ``planar`` or ``radial``. Values that
-            the guide did not draw itself cannot be scored by the last two, and slowly by the third.
+        flow: ``affine_coupling``, ``spline_coupling`` or ``affine_autoregressive``, the last slow to score values it
+            did not draw itself. Planar and radial flows cannot score these at all.
         flows: how many.
         pooling: as of the amortised guide.
         width: as of the amortised guide.
@@ -66,7 +64,7 @@ class FlowGuide(AmortizedGuide):
                 )
             if size < 2 and flow.endswith("coupling"):
                 raise ValueError(
-                    f"guide flow: latent {name} has one coordinate, a coupling needs two; flow=planar"
+                    f"guide flow: latent {name} has one coordinate, a coupling needs two; use guide=amortized"
                 )
             self.flows[name] = nn.ModuleList(MADE_BY[flow](size) for _ in range(flows))
 
@@ -76,7 +74,11 @@ class FlowGuide(AmortizedGuide):
             size = law.event_shape[0]
             steps: list[dist.transforms.Transform] = []
             for flow in cast(nn.ModuleList, self.flows[name]):
-                steps += [transforms.Permute(torch.arange(size - 1, -1, -1)), flow] if steps else [flow]
+                steps += (
+                    [transforms.Permute(torch.arange(size - 1, -1, -1, device=batch.prompt.device)), flow]
+                    if steps
+                    else [flow]
+                )
             out[name] = dist.TransformedDistribution(law, steps)
         return out
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..models import Batch
+from ..models.backbone import low_precision
 from ..models.pretrained import WEIGHTS, load_state, read_tensors, trainable_state, write_tensors
 from .algorithm import Algorithm
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -115,7 +116,7 @@ def fit(
     evaluation = Evaluation(step, test, settings.eval_size, settings.batch_size)
     memory = PeakMemory(accelerator.device)
     main = accelerator.is_main_process
-    low = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16")
+    low = settings.mixed_precision == "bf16"
 
     def write(split: str, figures: Mapping[str, float]) -> None:
         if main:
@@ -146,11 +147,11 @@ def fit(
                     mine = index[part * share : (part + 1) * share][
                         accelerator.process_index :: accelerator.num_processes
                     ]
-                    with low:
+                    with low_precision(step, low):
                         batch = train.batch(mine).to(accelerator.device)
                         loss = parallel(batch, progress.step / settings.steps, held[part])
-                    _check_finite(loss.surrogate, "loss", progress.step, mine, train, state)
-                    accelerator.backward(loss.surrogate / settings.accumulate)
+                        _check_finite(loss.surrogate, "loss", progress.step, mine, train, state)
+                        accelerator.backward(loss.surrogate / settings.accumulate)
                     held[part] = loss.held
                     losses.append(loss)
                 norm = _clip(step, optim.clip)

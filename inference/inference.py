@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from .corruptions import Corruption
 from .dataset import Dataset
 from .expectations import Enumerate, Expectation, Sample
 from .expectations.expectation import is_relaxed
-from .gradients import Exact, Gradient, Pathwise
+from .gradients import Exact, Gradient, Pathwise, ScoreFunction
 from .log_quantities import LogQuantities, Program, Run, xlogp
 from .loss import Loss
 from .objectives import Objective
@@ -68,27 +68,26 @@ class Inference(Algorithm):
         self.gradient.bind(model)
 
     def check(self, latents: Mapping[str, Latent]) -> None:
-        asking: list[Part | Expectation] = [
-            self.expectation,
-            self.gradient,
-            self.objective,
-            *self.terms.values(),
+        asking: list[tuple[Part | Expectation, str]] = [
+            (part, f"Use {_mend(latents.values())}")
+            for part in (self.expectation, self.gradient, self.objective)
         ]
+        asking += [(term, f"Leave it out: ~inference.terms.{name}") for name, term in self.terms.items()]
         for name, latent in latents.items():
-            for part in asking:
+            for part, mend in asking:
                 if part.needs is not None and part.needs not in latent.capabilities:
                     raise ValueError(
                         f"inference: {type(part).__name__} needs every latent to be {part.needs.value}; {name} is "
-                        f"{type(latent).__name__}. Use {_mend(latent)}"
+                        f"{type(latent).__name__}. {mend}"
                     )
 
     def prepare(
         self, model: Program, guide: Program, backbone: Backbone, data: Sequence[Dataset], seed: int
     ) -> None:
-        if not any(term.reads for term in self.terms.values()):
-            return
-        with torch.no_grad():
-            values = len(self.expectation(model, guide, data[0].batch([0]).to(backbone.device)).log_lik)
+        values = 0
+        if any(term.reads for term in self.terms.values()):
+            with torch.no_grad():
+                values = len(self.expectation(model, guide, data[0].batch([0]).to(backbone.device)).log_lik)
         for term in self.terms.values():
             term.prepare(backbone, data, values, seed)
 
@@ -127,13 +126,13 @@ class Inference(Algorithm):
             log = self.expectation(model, guide, batch, Run(share, held=held))
             bound = differentiated = self.objective.bound(log)
         weights = {name: term.signed_weight(share) for name, term in self.terms.items()}
-        values = {
-            name: term.value(log)
-            for name, term in self.terms.items()
-            if weights[name] or batch.features.keys() >= set(term.reads)
-        }
+        values = {}
+        for name, term in self.terms.items():
+            if weights[name] or batch.features.keys() >= set(term.reads):
+                with torch.set_grad_enabled(torch.is_grad_enabled() and bool(weights[name])):
+                    values[name] = term.value(log)
         kl_router, information = _divergences(log)
-        gain = sum((weights[name] * values[name].mean() for name in values), bound.new_zeros(()))
+        gain = sum((weights[n] * v.mean() for n, v in values.items() if weights[n]), bound.new_zeros(()))
         return Loss(
             surrogate=-(differentiated.mean() + gain),
             bound=bound.detach(),
@@ -170,7 +169,11 @@ def _divergences(log: LogQuantities) -> tuple[Tensor | None, Tensor | None]:
     return None if relaxed else (log.log_q - log.log_prior).mean(0), None
 
 
-def _mend(latent: Latent) -> str:
-    if Capability.ENUMERABLE in latent.capabilities:
+def _mend(latents: Iterable[Latent]) -> str:
+    """What goes with all of them."""
+    common = frozenset.intersection(*(frozenset(latent.capabilities) for latent in latents))
+    if Capability.ENUMERABLE in common:
         return f"expectation {Enumerate.__name__} with gradient {Exact.__name__} (inference=marginal, inference=elbo)"
-    return f"expectation {Sample.__name__} with gradient {Pathwise.__name__} (inference=elbo_pathwise)"
+    if Capability.REPARAMETERISED in common:
+        return f"expectation {Sample.__name__} with gradient {Pathwise.__name__} (inference=elbo_pathwise)"
+    return f"expectation {Sample.__name__} with gradient {ScoreFunction.__name__} (inference=elbo_rloo)"

@@ -14,7 +14,8 @@ class FitSettings:
     Attributes:
         steps: optimizer steps, at least 1.
         batch_size: data of a step, over all processes and accumulations.
-        accumulate: parts that the batch of a step is computed in, one after the other.
+        accumulate: parts that the batch of a step is computed in, one after the other; what an algorithm takes over the
+            minibatch, a mean posterior say, is over a part, and over the data of one process.
         eval_every: steps between evaluations on held-out data, each followed by a checkpoint.
         eval_size: held-out data of these evaluations.
         patience: evaluations without a better objective before the fit stops, the weights of the best one being
@@ -30,7 +31,7 @@ class FitSettings:
         draw: number of the first one, so that two fits of one seed, on the same data, can start apart.
         prune: afterwards drop the strategies that are unused, merge those that are one, and make the end of the fit
             again, in a folder of its own.
-        mixed_precision: ``no`` or ``bf16``.
+        mixed_precision: ``no`` or ``bf16``, in which the LM's networks run; laws of the latents and objectives do not.
         progress: show a progress bar where the output is a terminal.
         trackers: experiment trackers that accelerate knows and that get the figures as well, by name.
     """

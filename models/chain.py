@@ -157,7 +157,8 @@ class SegmentedLM(Chain):
         self.length = length
         for made in self.conditionings.values():
             assert isinstance(made, Conditioning)
-            memory = made.memory(torch.zeros(made.latent.num_features, device=backbone.device))
+            here = next(made.parameters()).device
+            memory = made.memory(torch.zeros(made.latent.num_features, device=here))
             if (
                 memory.key_values is None
                 or memory.tokens is not None

@@ -99,7 +99,7 @@ def _difference(law: LanguageModel, adapted: Any) -> float:
     own = law.logits(response)[0]  # (1, T, vocab_size)
     theirs = logits_of(adapted, torch.cat([law.prompt.last[:, None], response[0, :, :-1]], 1))
     difference = float((own - theirs).abs().max())
-    if difference > 1e-3 * float(own.abs().max()):
+    if difference > max(1e-3, 8 * torch.finfo(law.backbone.dtype).eps) * float(own.abs().max()):
         raise ValueError(
             f"export: what PEFT makes of the adapter differs from the model by up to {difference:.3g} in logits; "
             f"{type(law.backbone.lm).__name__} tells positions or attends in a way that an adapter does not keep"

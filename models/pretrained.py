@@ -102,14 +102,16 @@ def model_folder(run: str | Path) -> Path:
     for folder in (Path(run) / "model", Path(run)):
         if (folder / CONFIG).is_file() and "lm" in json.loads((folder / CONFIG).read_text()):
             return folder
-    mend = (
-        "its fit has not ended, go on with it by stratagem fit resume=true and its settings"
-        if (Path(run) / "config.yaml").is_file()
-        else "pass a folder made by stratagem fit"
-    )
     raise ValueError(
-        f"run={run}: no saved latent model there; expected {Path(run) / 'model' / CONFIG}; {mend}"
+        f"run={run}: no saved latent model there; expected {Path(run) / 'model' / CONFIG}; {_unfinished(Path(run))}"
     )
+
+
+def _unfinished(folder: Path) -> str:
+    """What to do about a folder, a run's or that of its model, that lacks something."""
+    if any((part / "config.yaml").is_file() for part in (folder, folder.parent)):
+        return "its fit has not ended, go on with it by its command and resume=true"
+    return "pass a folder made by stratagem fit"
 
 
 def load_pretrained(
@@ -128,18 +130,19 @@ def load_pretrained(
     """
     folder = model_folder(run)
     config = json.loads((folder / CONFIG).read_text())
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder}: no {WEIGHTS}; {_unfinished(folder)}")
     saved, _ = read_tensors(folder / WEIGHTS)
     about = dict(config["lm"])
     name, fingerprint, roles = lm or about["name"], about["fingerprint"], about["roles"]
     with torch.random.fork_rng(devices=[]):
-        backbone = load_backbone(
-            name,
-            {role: build(node) for role, node in roles.items()},
-            about["dtype"],
-            about["revision"],
-            trust_remote_code,
-            device,
-        )
+        made = {role: build(node) for role, node in roles.items()}
+        try:
+            backbone = load_backbone(name, made, about["dtype"], about["revision"], trust_remote_code, device)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{folder}: its base {name} cannot be loaded; pass lm= with where it lies now ({error})"
+            ) from error
         if backbone.fingerprint != fingerprint:
             raise ValueError(
                 f"{folder}: trained on the base {about['name']} (digest {fingerprint}), but {name} is another "

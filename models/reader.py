@@ -182,13 +182,16 @@ class EncoderReader(Reader):
 
     def read(self, batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
         response, mask = response_of(batch)
-        responses = self._texts(response, mask)
-        prompts = self._texts(batch.prompt, batch.prompt_mask) if self.prompt else None
-        hidden, read = self.encoder(prompts, responses)
+        responses = [
+            decode(self.backbone, row[kept].tolist()) for row, kept in zip(response, mask, strict=True)
+        ]
+        hidden, read = self.encoder(self._prompts(batch) if self.prompt else None, responses)
         return [hidden], read
 
-    def _texts(self, ids: Tensor, mask: Tensor) -> list[str]:
-        return [decode(self.backbone, row[kept].tolist()) for row, kept in zip(ids, mask, strict=True)]
+    def _prompts(self, batch: Batch) -> list[str]:
+        """Their whole texts: the turns of a chat end with end tokens."""
+        rows = [row[kept] for row, kept in zip(batch.prompt, batch.prompt_mask, strict=True)]
+        return [self.backbone.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
 
 def response_of(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,11 @@ from .batch import Example
 
 
 def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Example:
-    """Token ids of a prompt, with the special tokens its tokenizer begins a text with, and of a response with EOS.
+    """Token ids of a prompt, with the special tokens its tokenizer begins a text with, and of a response with its end.
 
-    The prompt ``""`` is the begin token alone: a response to it is a text from its beginning on.
+    The prompt ``""`` is the begin token alone: a response to it is a text from its beginning on. A response is split as
+    the text after its prompt where that leaves the prompt's own tokens as they are, and by itself elsewhere. It ends
+    with the first end token that it has, or else with the tokenizer's.
 
     Raises:
         ValueError: a blank prompt, or ``""`` where the tokenizer has no begin token; a response without any token.
@@ -21,9 +23,7 @@ def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Exam
         raise ValueError(
             "empty prompt: the tokenizer has no begin token that a text could start from; give a prompt"
         )
-    ids = tuple(tokenizer(prompt, verbose=False)["input_ids"]) if prompt else (backbone.bos_id,)
-    if prompt and ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
-        ids = ids[:-1]
+    ids = _from_the_beginning(backbone, prompt) if prompt else (backbone.bos_id,)
     if prompt.isspace() or not ids:
         raise ValueError(
             'empty prompt: expected at least one token of text to condition on, or "" for a text from its beginning'
@@ -34,8 +34,24 @@ def encode(backbone: Backbone, prompt: str, response: str | None = None) -> Exam
         raise ValueError(
             f"empty response to the prompt {shorten(prompt)!r}: expected at least one token of text"
         )
-    answer = tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"]
-    return Example(ids, (*answer, tokenizer.eos_token_id))
+    whole = _from_the_beginning(backbone, prompt + response)
+    if prompt and len(whole) > len(ids) and whole[: len(ids)] == ids:
+        answer = whole[len(ids) :]
+    else:
+        answer = tuple(tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"])
+    answer = trim(backbone, answer)
+    ended = answer[-1:] and answer[-1] in backbone.eos_ids
+    return Example(ids, answer if ended else (*answer, tokenizer.eos_token_id))
+
+
+def _from_the_beginning(backbone: Backbone, text: str) -> tuple[int, ...]:
+    """Token ids of a text with what its tokenizer begins one with, once, and without an end that it does not have."""
+    tokenizer = backbone.tokenizer
+    ids = tuple(tokenizer(text, verbose=False)["input_ids"])
+    if ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
+        ids = ids[:-1]
+    doubled = len(ids) > 1 and ids[0] == ids[1] == backbone.bos_id  # by a chat template, which writes it out
+    return ids[1:] if doubled else ids
 
 
 def decode(backbone: Backbone, ids: Iterable[int]) -> str:

@@ -279,7 +279,10 @@ def test_ordinary_tokens_are_all_but_the_special_ones(make_backbone: Callable[..
     ("make", "named"),
     [
         (lambda: WordDropout(1.5), "WordDropout: rate must be between 0 and 1, got 1.5"),
-        (lambda: Denoising(Linear(0.0, -0.5)), "Denoising: rate must be between 0 and 1, got -0.5"),
+        (
+            lambda: Denoising(Linear(0.0, -0.5)),
+            "Denoising: rate must be between 0 and 1, got -0.005 at the share 0.01",
+        ),
         (lambda: WordDropout(0.5, "mask"), "WordDropout: token must be one of pad, unk, random, got 'mask'"),
     ],
 )

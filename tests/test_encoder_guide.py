@@ -94,6 +94,15 @@ def test_a_frozen_encoder_reads_once_and_one_that_is_trained_at_every_step(
         assert not network.training
 
 
+def test_the_turns_of_a_prompt_are_read_to_the_last(
+    folder: Path, backbone: Backbone, make_model: MakeModel
+) -> None:
+    guide = EncoderGuide(make_model(backbone), str(folder), prompt=True)
+    turns = ["sort 9 <eos> 5 4 :", "sort 9 <eos> 7 7 :"]
+    batch = collate([encode(backbone, turn, "4 5") for turn in turns], backbone.pad_id)
+    assert guide.readers["z"]._prompts(batch) == ["sort 9 5 4 :", "sort 9 7 7 :"]
+
+
 def test_long_texts_are_cut_to_what_the_encoder_can_read(folder: Path) -> None:
     encoder = TextEncoder(str(folder))
     hidden, mask = encoder(None, [" ".join(["1"] * 2000)])

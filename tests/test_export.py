@@ -75,6 +75,31 @@ def test_a_prefix_gives_the_same_logits_where_positions_are_rotations(
     torch.testing.assert_close(found, logits(model, torch.tensor(1), example).float(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["modulated_lora", "lora_experts"])
+def test_several_latents_are_one_lora_beside_each_other(
+    kind: str, make_backbone: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    latents = {"z": Categorical(3), "w": Categorical(2)}
+    model = make_model(make_backbone("llama", dtype=torch.float64), kind, latents)
+    assert export_adapter(model, {"z": 1, "w": 0}, tmp_path) < 1e-5
+    batch = collate([ONE], model.backbone.pad_id)
+    assert batch.response is not None
+    own = model.decoder(batch, {"z": torch.tensor(1), "w": torch.tensor(0)}).logits(batch.response)[0]
+    found = by_peft(model.backbone, tmp_path, (*ONE.prompt, *ONE.response[:-1]))
+    torch.testing.assert_close(found, own.float(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["prefix", "lora_experts"])
+def test_a_base_in_half_precision(
+    kind: str, make_backbone: Callable, make_model: Callable, tmp_path: Path
+) -> None:
+    model = make_model(make_backbone("llama", dtype=torch.bfloat16), kind)
+    plain = plain_base(model.backbone)
+    assert {p.dtype for p in plain.parameters()} == {torch.bfloat16}
+    assert {b.dtype for name, b in plain.named_buffers() if "inv_freq" in name} == {torch.float32}
+    export_adapter(model, 1, tmp_path)
+
+
 def test_a_point_of_a_continuous_latent(
     make_backbone: Callable, make_model: Callable, tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ from stratagem.inference.objectives import ELBO
 from stratagem.inference.optim import Optim, part_of
 from stratagem.inference.settings import FitSettings
 from stratagem.models import Batch, Categorical, KeyValuePrefix, LatentLM, Normal, PooledRouter, Tagged
-from stratagem.models.backbone import Full, Lora
+from stratagem.models.backbone import Full, Lora, low_precision
 from stratagem.models.pretrained import WEIGHTS
 from torch import Tensor
 
@@ -373,6 +373,16 @@ def test_half_precision_runs_and_stays_close(uninterrupted: dict[str, Path], tmp
         assert a["bound"] == pytest.approx(b["bound"], rel=0.05)
     assert half[0]["bound"] != full[0]["bound"], "the low precision must have been on"
     assert half[-1]["bound"] > half[EVERY]["bound"] - 0.5
+
+
+def test_half_precision_is_the_networks_and_not_that_of_the_laws() -> None:
+    step = MAKE["marginal"]()
+    batch = tiny_data(tiny_backbone(), 5).batch(range(5))
+    with low_precision(step, True):
+        law = step.model.router(batch)["z"]
+        assert law.logits.dtype == torch.float32
+        torch.testing.assert_close(law.logits.logsumexp(-1), torch.zeros(5), atol=1e-6, rtol=0)
+    assert not step.model.backbone.low_precision
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_density_is_that_of_the_law_by_change_of_variables(
     )
 
 
-@pytest.mark.parametrize("flow", ["affine_coupling", "spline_coupling", "affine_autoregressive"])
+@pytest.mark.parametrize("flow", MADE_BY)
 def test_values_that_come_from_elsewhere_can_be_scored(
     flow: str, make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel
 ) -> None:
@@ -106,5 +106,5 @@ def test_what_cannot_flow_is_refused(make_backbone: MakeBackbone, make_model: Ma
         ValueError, match=r"expected flow to be one of affine_coupling, .* got real_nvp and 2"
     ):
         FlowGuide(make_model(backbone, "prefix", {"z": Normal(2)}), "real_nvp")
-    with pytest.raises(ValueError, match="has one coordinate, a coupling needs two; flow=planar"):
+    with pytest.raises(ValueError, match="has one coordinate, a coupling needs two; use guide=amortized"):
         FlowGuide(make_model(backbone, "prefix", {"z": Normal(1)}))

@@ -28,6 +28,7 @@ from stratagem.models import (
     Categorical,
     KeyValuePrefix,
     LanguageModel,
+    Latent,
     LatentLM,
     Memory,
     Normal,
@@ -340,6 +341,34 @@ def test_latents_that_cannot_do_it_are_refused_with_a_pairing_that_works(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         Inference(ELBO(), expectation, gradient).check({"v": latent})
+
+
+class Infinite(Term):
+    expectations = (Enumerate,)
+
+    def value(self, log: LogQuantities) -> Tensor:
+        return log.log_lik.sum(0) * torch.inf
+
+
+def test_a_term_of_no_weight_has_no_part_in_the_loss(toy: Toy) -> None:
+    with_it, without = enumerated(more=Infinite(weight=0.0)), enumerated()
+    for share in (0.0, 1.0):
+        a, b = (inference(toy.model, toy.guide, toy.batch, share) for inference in (with_it, without))
+        assert torch.equal(a.surrogate, b.surrogate)
+        assert torch.equal(a.objective, b.objective)
+    assert not a.terms["more"].isfinite().any()
+
+
+@pytest.mark.parametrize(
+    ("objective", "latents", "mend"),
+    [
+        (Enumerate(), {"z": Categorical(2), "w": Normal(1)}, "ScoreFunction .inference=elbo_rloo"),
+        (Enumerate(), {"w": Normal(1)}, "Pathwise .inference=elbo_pathwise"),
+    ],
+)
+def test_the_mend_is_for_all_latents(objective: Any, latents: dict[str, Latent], mend: str) -> None:
+    with pytest.raises(ValueError, match=mend):
+        Inference(ELBO(), objective, Exact()).check(latents)
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])

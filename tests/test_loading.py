@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from stratagem.models import Backbone, Batch, LanguageModel, encode_prompt, load_backbone
 from stratagem.models.backbone import base_path
+from stratagem.models.backbone.scratch import symbol_tokenizer
 from torch import Tensor
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, PreTrainedTokenizerFast
 
 MakeBackbone = Callable[..., Backbone]
 MakeBatch = Callable[..., Batch]
@@ -52,6 +54,28 @@ def test_the_dtype_is_that_asked_for(folder: Path, make_backbone: MakeBackbone) 
     expected = make_backbone("llama", dtype=torch.bfloat16)
     for ours, theirs in zip(loaded.parameters(), expected.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (
+            "gpt_neo",
+            {
+                "hidden_size": 8,
+                "num_layers": 2,
+                "num_heads": 2,
+                "attention_types": [[["global", "local"], 1]],
+            },
+        ),
+        ("bloom", {"hidden_size": 16, "n_layer": 2, "n_head": 2}),
+        ("falcon", {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "alibi": True}),
+    ],
+)
+def test_attention_that_goes_by_places_in_memory_is_refused(kind: str, settings: dict[str, Any]) -> None:
+    lm = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=11, **settings))
+    with pytest.raises(ValueError, match="attends by places in memory, so that padding or a memory"):
+        Backbone(lm, symbol_tokenizer(["a"], 16))
 
 
 def test_another_base_has_another_fingerprint(make_backbone: MakeBackbone) -> None:

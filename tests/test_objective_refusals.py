@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from stratagem.inference.expectations import Enumerate, Expectation, Sample
-from stratagem.inference.gradients import Exact, GumbelSoftmax, Pathwise
+from stratagem.inference.gradients import Exact, GumbelSoftmax, LeaveOneOut, Pathwise, ScoreFunction
 from stratagem.inference.inference import Inference
 from stratagem.inference.objectives import (
     CIWAE,
@@ -26,6 +26,7 @@ from stratagem.inference.objectives import (
     Objective,
     Renyi,
 )
+from stratagem.inference.terms import ExcessReconstruction, NormalisedReconstruction, Term
 from stratagem.models import Categorical
 
 
@@ -73,6 +74,13 @@ def test_pairs_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         Inference(objective, expectation, gradient)
+
+
+@pytest.mark.parametrize("term", [ExcessReconstruction(), NormalisedReconstruction()])
+def test_a_reconstruction_has_no_gradient_through_plain_draws(term: Term) -> None:
+    with pytest.raises(ValueError, match="no gradient in the guide through draws without one, as of Score"):
+        Inference(ELBO(), Sample(4), ScoreFunction(LeaveOneOut()), {"reconstruction": term})
+    Inference(ELBO(), Sample(4), Pathwise(), {"reconstruction": term})
 
 
 def test_free_bits_per_coordinate_refuse_a_categorical() -> None:

@@ -443,7 +443,7 @@ def test_a_coin_is_scored_as_a_coin() -> None:
 
 def test_a_continuous_site_is_no_site_of_rebar() -> None:
     with pytest.raises(
-        ValueError, match=r"Rebar needs every latent to be relaxable .*; v is Normal.*elbo_pathwise"
+        ValueError, match=r"Rebar needs every latent to be relaxable .*; v is Normal.*elbo_rloo"
     ):
         Inference(ELBO(), Sample(), Rebar()).check({"k": Categorical(2), "v": Normal(2)})
 

@@ -120,6 +120,15 @@ def test_likelihoods_are_free_of_dropout_in_training_mode(
         assert torch.equal(value, calm[name])
 
 
+def test_what_is_trained_beside_a_base_in_half_precision_is_not(make_backbone: MakeBackbone) -> None:
+    backbone = make_backbone("llama", {"decoder": Lora(2)}, dtype=torch.bfloat16)
+    assert {p.dtype for p in backbone.parameters() if p.requires_grad} == {torch.float32}
+    ids = torch.tensor([[1, 5, 6]])
+    assert backbone.hidden("decoder", ids, ids >= 0).isfinite().all()
+    with pytest.raises(ValueError, match=r"role full: weights in torch\.bfloat16 lose small steps"):
+        make_backbone("llama", {"decoder": Full()}, dtype=torch.bfloat16)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

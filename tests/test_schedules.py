@@ -8,7 +8,10 @@ from collections.abc import Callable
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from stratagem.inference.schedules import Constant, Cosine, Cyclical, Linear, Schedule, Until
+from stratagem.inference.corruptions import WordDropout
+from stratagem.inference.gradients import GumbelSoftmax
+from stratagem.inference.objectives import ELBO, Capacity
+from stratagem.inference.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Schedule, Until
 from stratagem.inference.terms import ForwardKL, MutualInformation
 
 WEIGHTS = st.floats(0.0, 100.0)
@@ -126,6 +129,13 @@ class Dip(Schedule):
 def test_a_negative_or_infinite_weight_is_refused(weight: float | Schedule) -> None:
     with pytest.raises(ValueError, match="MutualInformation"):
         MutualInformation(weight)
+
+
+def test_what_a_schedule_gives_in_between_is_checked_wherever_it_goes() -> None:
+    dips = Piecewise([[0.0, 1.0], [0.5, -1.0], [1.0, 1.0]])
+    for make in (ELBO, lambda s: Capacity(capacity=s), GumbelSoftmax, WordDropout, MutualInformation):
+        with pytest.raises(ValueError, match=r"must be .* at the share 0\.\d+ of the fit"):
+            make(dips)
 
 
 def test_a_weight_that_is_negative_for_a_moment_is_refused_then() -> None:

@@ -54,6 +54,12 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
 }
 
 
+def test_the_mean_of_the_others_is_that_of_the_others_where_a_draw_cannot_be() -> None:
+    values = torch.tensor([[1.0, 1.0], [2.0, -torch.inf], [6.0, 3.0]])
+    expected = torch.tensor([[4.0, -torch.inf], [3.5, 2.0], [1.5, -torch.inf]])
+    assert torch.equal(LeaveOneOut.of_others(values), expected)
+
+
 def losses(gradients: Gradients) -> Gradients:
     """Of what is lowered, from those of what is raised."""
     return {name: -gradient for name, gradient in gradients.items()}

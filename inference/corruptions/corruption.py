@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...models import Batch
 from ..log_quantities import Program
-from ..schedules import Constant, Schedule
+from ..schedules import Schedule, scheduled
 
 
 class Corruption:
@@ -14,16 +14,12 @@ class Corruption:
         rate: chance that a token is spoilt, from 0 to 1, a number or a schedule over the fit.
 
     Raises:
-        ValueError: a rate outside [0, 1], at the start or at the end.
+        ValueError: a rate outside [0, 1], at any share of the fit.
     """
 
     def __init__(self, rate: float | Schedule) -> None:
-        self.rate = rate if isinstance(rate, Schedule) else Constant(rate)
-        for share in (0.0, 1.0):
-            if not 0 <= self.rate.at(share) <= 1:
-                raise ValueError(
-                    f"corruption {type(self).__name__}: rate must be between 0 and 1, got {self.rate.at(share)}"
-                )
+        self.rate = scheduled(rate)
+        self.rate.check(f"corruption {type(self).__name__}: rate", lambda r: 0 <= r <= 1, "between 0 and 1")
 
     def of_model(self, model: Program, share: float) -> Program:  # noqa: ARG002
         """The model under the corruption when ``share`` of the fit is done."""

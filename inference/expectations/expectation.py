@@ -75,7 +75,11 @@ def site_log_prob(name: str, law: TorchDistribution, value: Tensor, shape: torch
     Raises:
         ValueError: a log-density that does not broadcast to ``shape``.
     """
-    log_p = (value * law.logits).sum(-1) if is_relaxed(law, value) else law.log_prob(value)
+    if is_relaxed(law, value):
+        least = torch.finfo(law.logits.dtype).min  # 0 of what cannot be is nothing
+        log_p = (value * law.logits.clamp(min=least)).sum(-1)
+    else:
+        log_p = law.log_prob(value)
     try:
         return log_p.expand(shape)
     except RuntimeError:

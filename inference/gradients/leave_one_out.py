@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..expectations import Sample
@@ -40,5 +41,8 @@ class LeaveOneOut(Baseline):
 
     @staticmethod
     def of_others(values: Tensor) -> Tensor:
-        """For each of ``(S, B)`` the mean of the other ``S - 1``."""
-        return (values.sum(0) - values) / (len(values) - 1)
+        """For each of ``(S, B)`` the mean of the other ``S - 1``, whatever its own is."""
+        none = values.isneginf()
+        rest = values.masked_fill(none, 0.0)
+        mean = (rest.sum(0) - rest) / (len(values) - 1)
+        return mean.masked_fill(none.sum(0) > none.long(), -torch.inf)

@@ -63,4 +63,5 @@ class NVIL(Baseline):
         self.updates.add_(1)
         rate = self.updates.reciprocal().clamp(min=1 - self.decay)
         self.mean.add_(rate * rest.mean())
-        self.variance.lerp_(rest.var(correction=0).to(self.variance), rate)
+        spread = rest.var(correction=0) if len(rest) > 1 else rest.square().mean()
+        self.variance.lerp_(spread.to(self.variance), rate)

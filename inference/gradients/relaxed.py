@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from ..expectations.expectation import relaxed_note
-from ..schedules import Constant, Schedule
+from ..schedules import Schedule, scheduled
 
 
 class RelaxedDraws(Messenger, ABC):
@@ -82,12 +82,8 @@ def temperature_schedule(gradient: str, temperature: float | Schedule) -> Schedu
     """A temperature as a schedule.
 
     Raises:
-        ValueError: one that is not above 0 and finite, at the start or at the end.
+        ValueError: one that is not above 0 and finite, at any share of the fit.
     """
-    schedule = temperature if isinstance(temperature, Schedule) else Constant(temperature)
-    for share in (0.0, 1.0):
-        if not 0 < schedule.at(share) < float("inf"):
-            raise ValueError(
-                f"gradient {gradient}: temperature must be above 0 and finite, got {schedule.at(share)}"
-            )
+    schedule = scheduled(temperature)
+    schedule.check(f"gradient {gradient}: temperature", lambda t: 0 < t < float("inf"), "above 0 and finite")
     return schedule

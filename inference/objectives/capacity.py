@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..expectations import Enumerate, Sample
 from ..log_quantities import LogQuantities
-from ..schedules import Constant, Schedule
+from ..schedules import Schedule, finite, scheduled
 from .objective import Objective
 
 
@@ -39,15 +39,13 @@ class Capacity(Objective):
     ) -> None:
         self.gamma = gamma
         self.capacity: Schedule | dict[str, Schedule] = (
-            {name: _schedule(c) for name, c in capacity.items()}
+            {name: scheduled(c) for name, c in capacity.items()}
             if isinstance(capacity, Mapping)
-            else _schedule(capacity)
+            else scheduled(capacity)
         )
         every = self.capacity.values() if isinstance(self.capacity, dict) else [self.capacity]
-        ends = [("capacity", schedule.at(share)) for schedule in every for share in (0.0, 1.0)]
-        for name, number in (("gamma", gamma), *ends):
-            if not 0 <= number < float("inf"):
-                raise ValueError(f"objective Capacity: {name} must be finite and not negative, got {number}")
+        for name, schedule in (("gamma", scheduled(gamma)), *(("capacity", schedule) for schedule in every)):
+            schedule.check(f"objective Capacity: {name}", finite, "finite and not negative")
 
     def bound(self, log: LogQuantities) -> Tensor:
         share, fit = log.run.share, log.expect_q(log.log_lik)
@@ -64,7 +62,3 @@ class Capacity(Objective):
             kl = log.expect_q(site.log_q - site.log_prior)
             fit = fit - self.gamma * (kl - self.capacity[name].at(share)).abs()
         return fit
-
-
-def _schedule(capacity: float | Schedule) -> Schedule:
-    return capacity if isinstance(capacity, Schedule) else Constant(capacity)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..expectations import Enumerate, Sample
 from ..log_quantities import LogQuantities
-from ..schedules import Constant, Schedule
+from ..schedules import Constant, Schedule, finite, scheduled
 from .objective import Objective
 
 
@@ -22,22 +22,19 @@ class ELBO(Objective):
             beta-VAE's above 1, below ``log p(y|x)`` from 1 on [Higgins et al. 2017].
 
     Raises:
-        ValueError: a beta that is negative or not finite, at the start or at the end.
+        ValueError: a beta that is negative or not finite, at any share of the fit.
     """
 
     expectations: ClassVar = (Enumerate, Sample)
 
     def __init__(self, beta: float | Schedule = 1.0) -> None:
-        self.beta = beta if isinstance(beta, Schedule) else Constant(beta)
-        for share in (0.0, 1.0):
-            if not 0 <= self.beta.at(share) < float("inf"):
-                raise ValueError(
-                    f"objective ELBO: beta must be finite and not negative, got {self.beta.at(share)}"
-                )
+        self.beta = scheduled(beta)
+        self.beta.check("objective ELBO: beta", finite, "finite and not negative")
 
     @property
     def of_weights(self) -> bool:
         return isinstance(self.beta, Constant) and self.beta.value == 1
 
     def bound(self, log: LogQuantities) -> Tensor:
-        return log.expect_q(log.log_lik + self.beta.at(log.run.share) * (log.log_prior - log.log_q))
+        beta = self.beta.at(log.run.share)
+        return log.expect_q(log.log_lik + beta * (log.log_prior - log.log_q) if beta else log.log_lik)

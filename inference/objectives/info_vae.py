@@ -22,8 +22,8 @@ class InfoVAE(Objective):
     InfoVAE [Zhao et al. 2019, eq. 6], D over the minibatch. With ``D = KL`` and a router that does not read x it is
     the ELBO with alpha of the information between z and the datum given back, and lambda times the aggregate's KL.
     ``alpha=0, lambda_=1`` is the ELBO; ``alpha=1`` leaves each posterior free and holds their aggregate alone to the
-    router. No bound on ``log p(y|x)`` elsewhere. D is exact for the batch by enumeration; from draws unbiased: KL
-    for that of the batch, above the data's at the rate 1/B, and MMD for that of the data
+    router. No bound on ``log p(y|x)`` elsewhere. KL is exact for the batch by enumeration and unbiased for it from
+    draws, above the data's at the rate 1/B; MMD is unbiased for that of the data, and at times below 0
     (:mod:`~stratagem.inference.aggregate`).
 
     Args:
@@ -52,6 +52,7 @@ class InfoVAE(Objective):
         self.alpha, self.lambda_, self.divergence = alpha, lambda_, divergence
 
     def bound(self, log: LogQuantities) -> Tensor:
-        each = log.expect_q(log.log_lik + (1 - self.alpha) * (log.log_prior - log.log_q))
+        own = 1 - self.alpha
+        each = log.expect_q(log.log_lik + own * (log.log_prior - log.log_q) if own else log.log_lik)
         weight = self.alpha + self.lambda_ - 1
         return each - weight * DIVERGENCES[self.divergence](log) if weight else each

@@ -13,3 +13,13 @@ class Constant(Schedule):
 
     def at(self, share: float) -> float:  # noqa: ARG002
         return self.value
+
+
+def scheduled(value: float | Schedule) -> Schedule:
+    """A number as a schedule, a schedule as it is."""
+    return value if isinstance(value, Schedule) else Constant(value)
+
+
+def finite(value: float) -> bool:
+    """At least 0 and below infinity."""
+    return 0 <= value < float("inf")

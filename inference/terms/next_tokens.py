@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..log_quantities import xlogp
+
 _LOGITS_BUDGET = 2**24
 """Logits held at once; beyond it they are made and reduced in chunks of tokens, again in the backward."""
 
@@ -39,7 +41,7 @@ def mixture(log_p: Tensor, log_weights: Tensor) -> Tensor:
 def jensen_shannon(log_p: Tensor, log_weights: Tensor) -> Tensor:
     """``H(sum_z w_z p_z) - sum_z w_z H(p_z)``, ``(n,)`` nats, of laws ``(n, P, V)`` with weights ``(n, P)``."""
     excess = log_p - mixture(log_p, log_weights)[..., None, :]
-    return (log_weights.exp() * (log_p.exp() * excess).sum(-1)).sum(-1)
+    return (log_weights.exp() * xlogp(log_p, excess).sum(-1)).sum(-1)
 
 
 def given_prefix(log_weights: Tensor, log_p: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..expectations import Enumerate, Sample
@@ -48,5 +49,17 @@ class PosteriorEntropy(Term):
     def value(self, log: LogQuantities) -> Tensor:
         if log.enumerated:
             return -log.expect_q(log.log_q)
-        entropies = [law.entropy().mean(0) for law in laws_given_datum(log, Law.POSTERIOR).values()]
+        entropies = [
+            _entropy(name, law).mean(0) for name, law in laws_given_datum(log, Law.POSTERIOR).items()
+        ]
         return sum(entropies[1:], entropies[0])
+
+
+def _entropy(name: str, law: TorchDistribution) -> Tensor:
+    try:
+        return law.entropy()
+    except NotImplementedError:
+        raise ValueError(
+            f"term PosteriorEntropy: latent {name}: the entropy of {type(law).__name__} is not known; another guide "
+            "or latent may have one, or leave the term out"
+        ) from None

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..expectations import Enumerate, Expectation, Sample
-from ..gradients import Gradient
+from ..gradients import Gradient, ScoreFunction
 from ..log_quantities import LogQuantities
 from .term import Term
 
@@ -16,8 +16,10 @@ from .term import Term
 class Reconstruction(Term):
     """``E_q`` of a gain over the base, raised. A subclass is its formula, :meth:`gain`.
 
-    Where sampled the value is unbiased, and so is the gradient in the model; in the guide it is the gradient
-    through the draws, which draws of a discrete latent do not have.
+    Where sampled the value is unbiased, and so is the gradient, through the draws.
+
+    Raises:
+        ValueError: in :meth:`check`, draws that no gradient flows through.
     """
 
     expectations: ClassVar = (Enumerate, Sample)
@@ -28,6 +30,11 @@ class Reconstruction(Term):
             raise ValueError(
                 f"term {type(self).__name__}: needs plain draws from q, and {type(gradient).__name__} draws each "
                 f"particle {gradient.copies} times; use another gradient"
+            )
+        if isinstance(gradient, ScoreFunction):
+            raise ValueError(
+                f"term {type(self).__name__}: has no gradient in the guide through draws without one, as of "
+                f"{type(gradient).__name__}; use expectation Enumerate with gradient Exact, or Sample with Pathwise"
             )
 
     def value(self, log: LogQuantities) -> Tensor:

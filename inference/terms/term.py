@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..expectations import Expectation
 from ..gradients import Gradient
 from ..log_quantities import LogQuantities
 from ..part import Part
-from ..schedules import Constant, Schedule
+from ..schedules import HUNDREDTHS, Schedule, finite, scheduled
 
 
 class Term(Part):
@@ -35,25 +35,19 @@ class Term(Part):
     reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
-        self.weight = weight if isinstance(weight, Schedule) else Constant(weight)
-        for hundredths in range(101):
-            self._weight(hundredths / 100)
+        self.weight = scheduled(weight)
+        self._check(HUNDREDTHS)
 
     def signed_weight(self, share: float) -> float:
         """What the term's value is multiplied by when ``share`` of the fit is done."""
-        return self.sign * self._weight(share)
+        self._check((share,))
+        return self.sign * self.weight.at(share)
 
-    def _weight(self, share: float) -> float:
-        weight = self.weight.at(share)
-        if not 0 <= weight < float("inf"):
-            raise ValueError(
-                f"term {type(self).__name__}: weight must be finite and not negative, got {weight} at the share "
-                f"{share} of the fit"
-            )
-        return weight
+    def _check(self, shares: Iterable[float]) -> None:
+        self.weight.check(f"term {type(self).__name__}: weight", finite, "finite and not negative", shares)
 
     def prepare(self, backbone: Backbone, data: Sequence[Dataset], values: int, seed: int) -> None:
-        """Compute what the term :attr:`reads`, once, before the first step.
+        """Compute what the term :attr:`reads`, and what it takes of the data, once, before the first step.
 
         Args:
             backbone: the LM.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ...models import Capability
+from ...models import Backbone, Capability
+from ..dataset import Dataset
 from ..expectations import Sample
 from ..laws import Law, cross_by_dimension, draw_coordinates
 from ..log_quantities import LogQuantities
@@ -26,7 +28,7 @@ class TotalCorrelation(Term):
     coordinates, D of all latents together. 0 where D is 1 or the batch is a single datum.
 
     Args:
-        size: N, the data in the training set, at least 2.
+        size: N, the data in the training set, at least 2; null for those of the fit, without one those of the batch.
         weight: of the term, a number or a schedule.
 
     Raises:
@@ -38,11 +40,14 @@ class TotalCorrelation(Term):
     sign: ClassVar = -1
     pointwise: ClassVar = False
 
-    def __init__(self, size: int, weight: float | Schedule = 1.0) -> None:
+    def __init__(self, size: int | None = None, weight: float | Schedule = 1.0) -> None:
         super().__init__(weight)
-        if size < 2:
+        if size is not None and size < 2:
             raise ValueError(f"term TotalCorrelation: size must be at least 2, got {size}")
         self.size = size
+
+    def prepare(self, backbone: Backbone, data: Sequence[Dataset], values: int, seed: int) -> None:  # noqa: ARG002
+        self.size = self.size or len(data[0])
 
     def value(self, log: LogQuantities) -> Tensor:
         z = draw_coordinates(log, Law.POSTERIOR)  # (S, B, D)
@@ -56,11 +61,12 @@ class TotalCorrelation(Term):
 
     def log_weights(self, batch: int) -> Tensor:
         """``(B, B)``, of the law of datum j in the estimate at a draw of datum b, at ``[b, j]``; float64."""
-        if batch > self.size:
+        size = self.size or batch
+        if batch > size:
             raise ValueError(
-                f"term TotalCorrelation: a batch of {batch} data, expected no more than size={self.size}; give the "
-                "size of the training set"
+                f"term TotalCorrelation: a batch of {batch} data, expected no more than size={size}; give the size of "
+                "the training set"
             )
-        neighbour = math.log((self.size - 1) / self.size / (batch - 1))
+        neighbour = math.log((size - 1) / size / (batch - 1))
         weights = torch.full((batch, batch), neighbour, dtype=torch.float64)
-        return weights.fill_diagonal_(-math.log(self.size))
+        return weights.fill_diagonal_(-math.log(size))

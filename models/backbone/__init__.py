@@ -1,6 +1,6 @@
 """The pre-trained LM: the only place that knows transformers and peft."""
 
-from .backbone import BASE, ROLES, Backbone
+from .backbone import BASE, ROLES, Backbone, low_precision
 from .cache import KeyValues, SharedCache
 from .edit import Edit, LowRank
 from .encoder import TextEncoder
@@ -27,6 +27,7 @@ __all__ = [
     "base_path",
     "load_backbone",
     "logits_of",
+    "low_precision",
     "moved",
     "new_backbone",
     "plain_base",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,8 +42,8 @@ class Backbone(nn.Module):
         revision: of a model on the hub.
 
     Raises:
-        ValueError: no EOS token, an unknown role, or logits that are no linear function of the last hidden
-            state.
+        ValueError: no EOS token, an unknown role, attention by places in memory, or logits that are no linear function
+            of the last hidden state.
     """
 
     def __init__(
@@ -73,13 +74,20 @@ class Backbone(nn.Module):
                     self.networks[role] = network
         self._adapters = [role for role, how in self.roles.items() if isinstance(how, Lora)]
         self._adapted = adapted_layers(lm)
+        self.low_precision = False
         self.eval()
+        self._check_places()
         self._check_head()
 
     @property
     def lm(self) -> PreTrainedModel:
         """The base, with the adapters of the other roles on it."""
         return self.networks[BASE]
+
+    @property
+    def config(self) -> Any:
+        """Of the network that reads text, where there are others."""
+        return self.lm.config.get_text_config()
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +104,7 @@ class Backbone(nn.Module):
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Widths of the hidden states after each layer; the last may be projected for the output embedding."""
-        return (self.lm.config.hidden_size,) * (self.num_layers - 1) + (self.hidden_size,)
+        return (self.config.hidden_size,) * (self.num_layers - 1) + (self.hidden_size,)
 
     @property
     def embedding_size(self) -> int:
@@ -108,7 +116,7 @@ class Backbone(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        return self.lm.config.num_hidden_layers
+        return int(self.config.num_hidden_layers)
 
     @property
     def context(self) -> int:
@@ -116,7 +124,7 @@ class Backbone(nn.Module):
 
         A sliding attention window counts as the limit: beyond it a token would no longer see z.
         """
-        config = self.lm.config
+        config = self.config
         limits = [getattr(config, "max_position_embeddings", None) or 2**31]
         if getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None):
             limits.append(config.sliding_window)
@@ -131,9 +139,10 @@ class Backbone(nn.Module):
 
     @property
     def pad_id(self) -> int:
-        """The filler of padded places, which masks hide: the EOS token where the tokenizer has no pad token."""
+        """The filler of padded places, which masks hide: the EOS token where the LM knows no pad token."""
         pad = self.tokenizer.pad_token_id
-        return self.tokenizer.eos_token_id if pad is None else pad
+        known = pad is not None and pad < self.lm.get_input_embeddings().num_embeddings
+        return pad if known else self.tokenizer.eos_token_id
 
     @property
     def bos_id(self) -> int:
@@ -233,14 +242,18 @@ class Backbone(nn.Module):
         network = self.network(role)
         times = embeddings.shape[0] // queries.position.shape[0]
         mask = attention_mask(queries, keys, self.dtype)
-        return network.base_model(
-            inputs_embeds=embeddings,
-            attention_mask=mask.repeat(times, 1, 1, 1),  # (rows, 1, T, past + T)
-            position_ids=queries.position.repeat(times, 1),  # (rows, T)
-            past_key_values=cache,
-            use_cache=cache is not None,
-            output_hidden_states=every_layer,
-        )
+        with self._precision():
+            return network.base_model(
+                inputs_embeds=embeddings,
+                attention_mask=mask.repeat(times, 1, 1, 1),  # (rows, 1, T, past + T)
+                position_ids=queries.position.repeat(times, 1),  # (rows, T)
+                past_key_values=cache,
+                use_cache=cache is not None,
+                output_hidden_states=every_layer,
+            )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.low_precision else nullcontext()
 
     def encode(self, role: str, embeddings: Tensor, span: Span) -> KeyValues:
         """Keys and values of a stretch with no past, for others to attend to."""
@@ -264,9 +277,10 @@ class Backbone(nn.Module):
     def logits(self, role: str, hidden: Tensor) -> Tensor:
         """Next-token logits in float32 or better, ``(*, vocab_size)``, from last hidden states ``(*, hidden_size)``."""
         network = self.network(role)
-        out = network.get_output_embeddings()(hidden)
+        with self._precision():
+            out = network.get_output_embeddings()(hidden)
         out = out.to(torch.promote_types(out.dtype, torch.float32))
-        cap = getattr(network.config, "final_logit_softcapping", None)
+        cap = getattr(self.config, "final_logit_softcapping", None)
         return out if cap is None else cap * torch.tanh(out / cap)
 
     def token_log_prob(self, role: str, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -283,7 +297,8 @@ class Backbone(nn.Module):
         if len(tokens) <= size:
             return chunk(hidden, tokens)
         if (head := self._frozen_head(role)) is not None:
-            return FrozenHead.apply(hidden, tokens, head.weight, head.bias, size)
+            with self._precision():
+                return FrozenHead.apply(hidden, tokens, head.weight, head.bias, size)
         pieces = zip(hidden.split(size), tokens.split(size), strict=True)
         return torch.cat([checkpoint(chunk, h, t, use_reentrant=False) for h, t in pieces])
 
@@ -291,7 +306,7 @@ class Backbone(nn.Module):
         """The output embedding of a role, where it is all that makes the logits and is not trained."""
         network = self.network(role)
         head = network.get_output_embeddings()
-        capped = getattr(network.config, "final_logit_softcapping", None) is not None
+        capped = getattr(self.config, "final_logit_softcapping", None) is not None
         plain = type(head) is nn.Linear and not any(p.requires_grad for p in head.parameters())
         return head if plain and not capped else None
 
@@ -325,6 +340,19 @@ class Backbone(nn.Module):
             for k, v in zip(past.keys, past.values, strict=True)
         ]
 
+    def _check_places(self) -> None:
+        """Refuse attention that goes by places in memory, where padding and memories have places too."""
+        config = self.config
+        biased = getattr(config, "alibi", False) or getattr(
+            getattr(config, "attn_config", None), "alibi", False
+        )
+        if biased or config.model_type == "bloom" or hasattr(config, "attention_types"):
+            raise ValueError(
+                f"backbone {self.name}: {type(self.lm).__name__} attends by places in memory, so that padding or a "
+                "memory before the text would change what its tokens see; use an LM that tells positions by rotations "
+                "or by embeddings"
+            )
+
     @torch.no_grad()
     def _check_head(self) -> None:
         ids = torch.tensor([[self.eos_ids[0], self.vocab_size // 2]], device=self.device)
@@ -338,6 +366,19 @@ class Backbone(nn.Module):
                 f"{float((ours - theirs).abs().max()):.3g}); use an architecture whose logits are its output "
                 "embedding of the last hidden state"
             )
+
+
+@contextmanager
+def low_precision(module: nn.Module, enabled: bool) -> Iterator[None]:
+    """Networks of all backbones in a module run in bfloat16 autocast, forward and back; what reads them does not."""
+    backbones = [part for part in module.modules() if isinstance(part, Backbone)]
+    for backbone in backbones:
+        backbone.low_precision = enabled
+    try:
+        yield
+    finally:
+        for backbone in backbones:
+            backbone.low_precision = False
 
 
 def _fingerprint(lm: PreTrainedModel) -> str:

@@ -29,7 +29,7 @@ def write_lora(backbone: Backbone, edits: Sequence[Edit], folder: Path) -> None:
         ValueError: changes of something else than linear maps.
     """
     layers = _path_of_layers(backbone)
-    weights, ranks = {}, {}
+    changes: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for edit in edits:
         if not edit.target or not isinstance(edit.change, LowRank):
             raise ValueError(
@@ -38,14 +38,20 @@ def write_lora(backbone: Backbone, edits: Sequence[Edit], folder: Path) -> None:
             )
         path, change = f"{layers}.{edit.layer}.{edit.target}", edit.change
         scale = edit.numbers[0].reshape(-1).to(change.down)
-        weights[f"base_model.model.{path}.lora_A.weight"] = (change.down * scale).T  # (R, n)
-        weights[f"base_model.model.{path}.lora_B.weight"] = change.up.T  # (n', R)
-        ranks[path] = len(scale)
-    rank = next(iter(ranks.values()))
+        changes.setdefault(path, []).append(((change.down * scale).T, change.up.T))  # (R, n), (n', R)
+    weights, ranks = {}, {}
+    for path, parts in changes.items():  # of several latents, beside each other
+        down, up = zip(*parts, strict=True)
+        weights[f"base_model.model.{path}.lora_A.weight"] = torch.cat(down)
+        weights[f"base_model.model.{path}.lora_B.weight"] = torch.cat(up, 1)
+        ranks[path] = sum(map(len, down))
+    rank = max(ranks.values())
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=rank,
+        rank_pattern={path: r for path, r in ranks.items() if r != rank},
+        alpha_pattern={path: r for path, r in ranks.items() if r != rank},
         target_modules=sorted(ranks),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.lm.modules()),
     )
@@ -86,7 +92,13 @@ def moved(backbone: Backbone, past: KeyValues, places: int) -> KeyValues:
             "conditioning=lora_experts or modulated_lora, which become LoRA adapters"
         )
     at = torch.full((1, past.length), places, device=backbone.device)
-    cos, sin = rotary(past.keys[0], at)
+    try:
+        cos, sin = rotary(past.keys[0], at)
+    except TypeError:
+        raise ValueError(
+            f"export: the layers of {type(lm).__name__} differ in how they tell positions, so that a prefix cannot be "
+            "moved; fit with conditioning=lora_experts or modulated_lora, which become LoRA adapters"
+        ) from None
     turned = cos.shape[-1]
     keys = (
         torch.cat([rotate(*[key[..., :turned]] * 2, cos, sin)[1], key[..., turned:]], -1) for key in past.keys
@@ -119,7 +131,9 @@ def plain_base(backbone: Backbone) -> PreTrainedModel:
         for name, tensor in lm.state_dict().items()
         if ".lora_" not in name
     }
-    copy = type(lm)(deepcopy(lm.config)).to(device=backbone.device, dtype=backbone.dtype)
+    copy = type(lm)(deepcopy(lm.config)).to(device=backbone.device)
+    for parameter in copy.parameters():  # and not what tells positions, which stays in float32
+        parameter.data = parameter.data.to(backbone.dtype)
     copy.load_state_dict(weights)
     return copy.eval()
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -57,13 +58,22 @@ class Lora(Role):
         with warnings.catch_warnings():
             # Several adapters on one base are what is meant here.
             warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
-            return inject_adapter_in_model(config, base, adapter_name=name)
+            adapted = inject_adapter_in_model(config, base, adapter_name=name)
+        for path, parameter in adapted.named_parameters():
+            if ".lora_" in path:  # small steps are lost in half precision
+                parameter.data = parameter.data.float()
+        return adapted
 
 
 class Full(Role):
     """A trainable copy of the whole base."""
 
     def attach(self, name: str, base: PreTrainedModel) -> PreTrainedModel:  # noqa: ARG002
+        if base.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"role full: weights in {base.dtype} lose small steps; load the base with dtype=float32, and set "
+                "fit.mixed_precision=bf16 for speed, or use role lora"
+            )
         copy = deepcopy(base)
         copy.requires_grad_(True)
         return copy
