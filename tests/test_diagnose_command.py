@@ -143,8 +143,12 @@ def test_mistakes_get_a_line_with_their_mend(
     for words, named in (
         ([], "no run given; pass run=DIR"),
         (["run=nowhere"], "run=nowhere: no saved latent model there; .* pass a folder made by stratagem fit"),
-        ([f"run={unfitted}"], "its fit has not ended, go on with it by stratagem fit resume=true"),
+        ([f"run={unfitted}"], "its fit has not ended, go on with it by its command and resume=true"),
         ([run, "runs=nowhere"], "run=nowhere: no saved latent model there"),
+        (
+            [run, f"runs=[{run.removeprefix('run=')}/.]"],
+            "is there twice, run=.* included; give each run once",
+        ),
         ([run, "limit=0"], "limit=0: expected a whole number, at least 1"),
         ([run, "batch_size=some"], "batch_size=some: expected a whole number, at least 1"),
         ([run, "labels=colour"], "labels=colour: .*; they have strategy and nuisance"),

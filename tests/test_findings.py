@@ -13,7 +13,7 @@ import pytest
 import torch
 from stratagem.inference.diagnosis import Diagnosis, Finding, Subject, diagnose, findings
 from stratagem.inference.diagnosis.findings import CHECKS, headline
-from stratagem.inference.diagnosis.findings.evidence import Estimate
+from stratagem.inference.diagnosis.findings.evidence import Estimate, share_of
 from stratagem.inference.diagnosis.subject import on_same_data
 from stratagem.inference.evaluation.skill import skill
 from stratagem.models import Batch, Categorical, Normal
@@ -203,7 +203,8 @@ FAULTY: dict[str, tuple[Callable[[], Subject], list[str]]] = {
         lambda: subject_of(strategies(route=partial(swayed, 0.8), base=strategies())),
         ["router uncalibrated"],
     ),
-    "five data": (lambda: subject_of(strategies(own=0.25), num=4), ["too few data"]),
+    "four data": (lambda: subject_of(strategies(own=0.25), num=4), ["too few data"]),
+    "three data of a continuous z": (lambda: subject_of(continuous(), num=3), ["too few data"]),
 }
 """Of each fault, the findings, the heaviest first."""
 
@@ -273,6 +274,14 @@ def test_what_a_small_sample_cannot_tell_is_said() -> None:
     assert [finding.name for finding in found] == ["too few data"]
     assert "KL(p0 || p)" in found[0].seen
     assert "for each of 4 values in use" in found[0].seen
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 3), (0.0, 3), (0.5, 300), (0.02, 300)])
+def test_a_share_has_an_error_that_is_right_and_never_nothing(share: float, count: int) -> None:
+    error = share_of(share, count).error
+    assert (
+        error > 0.1 if count == 3 else error == pytest.approx(math.sqrt(share * (1 - share) / count), rel=0.2)
+    )
 
 
 def test_nothing_is_said_without_figures() -> None:

@@ -48,6 +48,13 @@ def r_hat(merged: Any, name: str) -> np.ndarray:
         return np.asarray(az.rhat(groups_of(merged)["posterior"][[name]])[name])
 
 
+def test_a_latent_of_values_beside_one_of_numbers() -> None:
+    first, other = run_of("mixed"), run_of("mixed", 1)
+    both = merge({"first": first, "other": other})
+    assert both["posterior"]["z"].shape == (2, 200, 8)
+    assert both["prior"]["style"].shape == (2, 200, 8, 2)
+
+
 def test_values_under_other_names_are_found_again() -> None:
     first, renamed = run_of("categorical"), run_of("categorical", 1, order={"z": [2, 0, 1]})
     law = first["posterior"]["z_probability"].values[0]

@@ -378,3 +378,9 @@ def test_a_reward_that_is_no_number_is_refused() -> None:
         ValueError, match=r"reward=operator.concat gave 'x0.*' for the response '.*'; expected a finite"
     ):
         Search("operator.concat")(known_space(coder))
+
+
+def test_points_that_are_the_same_have_no_map() -> None:
+    same = known_space(KnownCoder(torch.ones(20, 3), exactly), kind=["a", "b"] * 10)
+    with pytest.raises(ValueError, match="all points are the same, so that there is nothing to map"):
+        Clusters()(same)

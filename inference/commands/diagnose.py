@@ -41,6 +41,11 @@ def run(config: DictConfig) -> None:
     folder = Path(config.run)
     paraphrases = {} if config.paraphrases is None else read_paraphrases(config.paraphrases, data)
     beside = [config.runs] if isinstance(config.runs, str) else list(config.runs)
+    folders = [Path(path).resolve() for path in (config.run, *beside)]
+    if twice := [str(path) for path in beside if folders.count(Path(path).resolve()) > 1]:
+        raise ValueError(
+            f"runs: {', '.join(twice)} is there twice, run={config.run} included; give each run once"
+        )
     with _progress(len(DIAGNOSTICS) + len(beside) + len(probes) + 3, config.progress) as begins:
         begins("posteriors")
         about = subject(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..data import Data
 from ..dataset import Dataset, cache_path, make_dataset, sample_base
 from ..randomness import seeded
 from .fidelity import fidelity
-from .posteriors import Posteriors, posteriors
+from .posteriors import ROWS, Posteriors, posteriors
 from .task_figures import Forced, task_figures
 from .use import VERDICTS, use
 from .values import Values, values_of
@@ -113,7 +114,11 @@ def _forced(model: LatentProgram, prompts: Sequence[str], values: Values, length
 def _texts(
     model: LatentProgram, prompts: Sequence[str], z: object, length: int, size: int, temperature: float = 1.0
 ) -> list[str]:
-    """Prompt by prompt, then value by value."""
+    """Prompt by prompt, then value by value; of all values as many rows at once as scoring has."""
+    if z == "all":
+        size = min(
+            size, max(1, size * ROWS // math.prod(latent.num_values for latent in model.latents.values()))
+        )
     out: list[str] = []
     for start in range(0, len(prompts), size):
         part = prompts[start : start + size]

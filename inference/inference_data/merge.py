@@ -95,7 +95,7 @@ def renamed(data: xr.Dataset, joint: str, new: np.ndarray, table: xr.DataArray |
         for name, values in data.variables.items()
         if "strategy" in values.dims
     }
-    del arrays["strategy"]
+    arrays.pop("strategy", None)  # a group may have no law of the joint value
     arrays[joint] = data[joint].variable.copy(data=new[data[joint].values])
     for site, value in () if table is None else zip(table.site.values, table.values.T, strict=True):
         arrays[site] = data[site].variable.copy(data=value[arrays[joint].values])

@@ -121,6 +121,8 @@ class Analogy(Probe):
     def _nearest(self, space: Space, chart: Chart, one: str, two: str) -> dict[str, float]:
         first, second = np.array(space.labels[one]), np.array(space.labels[two])
         known = np.flatnonzero((first != UNKNOWN) & (second != UNKNOWN))
+        if not len(known):
+            return {}
         rng = np.random.default_rng(self.seed)
         right, chance = [], []
         for _ in range(self.quadruples):

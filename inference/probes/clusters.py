@@ -60,6 +60,8 @@ class Clusters(Probe):
                 f"probe clusters: {len(points)} points of {points.shape[1]} coordinates have no map in the plane; it "
                 "takes three points and two coordinates"
             )
+        if not np.ptp(points, axis=0).any():
+            raise ValueError("probe clusters: all points are the same, so that there is nothing to map")
         known = space.known()
         figures: dict[str, float] = {}
         rows: list[dict[str, str | float]] = []

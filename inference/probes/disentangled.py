@@ -28,6 +28,12 @@ class Disentangled(Probe):
     def __call__(self, space: Space) -> Reading:
         labels = space.known()
         kept = np.all([[word != UNKNOWN for word in words] for words in labels.values()], 0)
+        alike = [label for label, words in labels.items() if len(set(np.array(words)[kept])) < 2]
+        if alike:
+            raise ValueError(
+                f"probe disentangled: {kept.sum()} data have all of the labels {', '.join(labels)}, and "
+                f"{', '.join(alike)} the same value on them; leave it out of labels, or give more data"
+            )
         factors = np.stack([np.unique(words, return_inverse=True)[1] for words in labels.values()], 1)[kept]
         z = space.points[kept]
         figures = mig(z, factors) | info_mec(z, factors, self.seed)

@@ -86,7 +86,7 @@ class Transfer(Probe):
             for other in words:
                 if other != label:
                     figures |= averaged(
-                        f"transfer/{label}/kept_{other}", (after[other] == before[other][place])
+                        f"transfer/{label}/kept_{other}", after[other] == before[other][place], place
                     )
             stayed = [plain[i] for i in place]
             figures |= averaged(f"transfer/{label}/moved", distance(stayed, texts), place)

@@ -66,6 +66,12 @@ def estimate(diagnosis: Diagnosis, name: str) -> Estimate | None:
     return Estimate(value, error)
 
 
+def share_of(share: float, count: int) -> Estimate:
+    """A share of ``count`` data with an error that is not 0 where all or none are [Agresti & Coull 1998]."""
+    centre = (share * count + 2) / (count + 4)
+    return Estimate(share, math.sqrt(centre * (1 - centre) / (count + 4)))
+
+
 def percent(share: float, places: int = 0) -> str:
     """A share in words: ``12 %``, ``0.3 %``."""
     return f"{100 * share:.{1 if 0.0005 <= share < 0.01 else places}f} %"

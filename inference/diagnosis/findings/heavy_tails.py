@@ -6,7 +6,7 @@ import math
 
 from ..diagnostic import Diagnosis
 from ..finding import Finding
-from .evidence import Estimate, estimate, percent
+from .evidence import estimate, percent, share_of
 
 WEIGHT = 0.35
 
@@ -33,7 +33,7 @@ def heavy_tails(diagnosis: Diagnosis) -> Finding | None:
     if found is None:
         return None
     count = len(diagnosis.subject.data)
-    share = Estimate(found.value, math.sqrt(found.value * (1 - found.value) / count))
+    share = share_of(found.value, count)
     if not share.above(SHARE):
         return None
     worst = diagnosis.figure("posterior/pareto_k_max")

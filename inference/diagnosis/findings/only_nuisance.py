@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from ...evaluation.position import DECODED
 from ..diagnostic import Diagnosis
 from ..finding import Finding
-from .evidence import Estimate, estimate, percent
+from .evidence import estimate, percent, share_of
 from .values import override
 from .verdict import in_use
 
@@ -73,8 +71,8 @@ def _unknown(diagnosis: Diagnosis) -> str | None:
     if same is None or early is None or router is None:
         return None
     values, count = router.shape[1], len(diagnosis.subject.data)
-    error = same.error or math.sqrt(max(same.value * (1 - same.value), 0) / count)
-    if not Estimate(same.value, error).above(TWINS / (values - 1)) or early.value < EARLY:
+    share = same if same.error else share_of(same.value, count)
+    if not share.above(TWINS / (values - 1)) or early.value < EARLY:
         return None
     return (
         f"{percent(same.value)} of the pairs of greedy responses under different z become the same when one "

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from ..diagnostic import Diagnosis
 from ..finding import Finding
-from .evidence import Estimate, estimate, percent
+from .evidence import Estimate, estimate, percent, share_of
 from .verdict import in_use
 
 WEIGHT = 0.7
@@ -56,7 +54,7 @@ def _known(diagnosis: Diagnosis) -> str | None:
     if sampled is None:
         return None
     gaps = [own.value - one.value for own, one in filter(None, (sampled, greedy))]
-    gap = Estimate(min(gaps), _share_error(diagnosis, min(gaps)))
+    gap = share_of(min(gaps), len(diagnosis.subject.data))
     if not gap.above(SWAPPED) or (luck is not None and not sampled[0].above(luck[0].value)):
         return None
     return (
@@ -72,13 +70,7 @@ def _matched(diagnosis: Diagnosis, suffix: str) -> tuple[Estimate, Estimate] | N
     one = estimate(diagnosis, f"meaning/alignment{suffix}")
     if gap is None or one is None:
         return None
-    own = min(one.value + gap.value, 1.0)
-    return Estimate(own, _share_error(diagnosis, own)), one
-
-
-def _share_error(diagnosis: Diagnosis, share: float) -> float:
-    """The standard error of a share of the prompts."""
-    return math.sqrt(max(share * (1 - share), 0) / len(diagnosis.subject.data))
+    return share_of(min(one.value + gap.value, 1.0), len(diagnosis.subject.data)), one
 
 
 def _unknown(diagnosis: Diagnosis) -> str | None:

@@ -26,6 +26,15 @@ CHANGE = (
 def too_few(diagnosis: Diagnosis) -> Finding | None:
     """The intervals are wider than the differences that matter."""
     count = plural(len(diagnosis.subject.data), "held-out response")
+    if len(diagnosis.subject.data) < LEAST:
+        return Finding(
+            "too few data",
+            UNDECIDED,
+            f"There {'is' if len(diagnosis.subject.data) == 1 else 'are'} {count}; below {LEAST} the errors of the "
+            "figures are not known either.",
+            "What is said of this run may be chance, and what is not found may still be there.",
+            CHANGE,
+        )
     found = verdict(diagnosis)
     if found is not None and found.word == "unknown":
         return Finding(
