@@ -89,7 +89,7 @@ def output_figures(
         **named(f"meaning/alignment{suffix}", aligned),
         f"meaning/purity{suffix}": purity(shares(followed, counted), usage),
         f"meaning/coverage{suffix}": coverage(followed, counted),
-        f"meaning/per_prompt_gap{suffix}": per_prompt_alignment(followed, counted) - aligned[0],
+        f"meaning/per_prompt_gap{suffix}": max(per_prompt_alignment(followed, counted) - aligned[0], 0.0),
     }
 
 
