@@ -39,6 +39,7 @@ class AutoregressiveGuide(nn.Module):
     def forward(self, batch: Batch) -> None:
         """The guide program."""
         z: list[Tensor] = []
+        batch = batch.shared()
         with pyro.plate("data", len(batch), dim=-1):
             for name, latent in self.latents.items():
                 z.append(pyro.sample(name, latent.law(self.carry(self.readers[name](batch), z))))

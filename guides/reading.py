@@ -33,6 +33,7 @@ class ReadingGuide(nn.Module):
 
     def posterior(self, batch: Batch) -> dict[str, TorchDistribution]:
         """``q(z|x,y)`` of each latent, of batch shape ``(B,)``."""
+        batch = batch.shared()
         return {name: self.latents[name].law(reader(batch)) for name, reader in self.readers.items()}
 
     def guide(self, batch: Batch) -> None:

@@ -35,6 +35,7 @@ class Batch:
         annotations: ``(B, T)`` labels of the response's tokens, or of those to be sampled, 0 for none; None for none
             at all.
         features: what frozen roles have computed for these data once and for all, by name.
+        hidden: what the readers of several latents read alike, :meth:`shared`; None where each reads for itself.
     """
 
     prompt: Tensor
@@ -45,15 +46,20 @@ class Batch:
     max_length: int = 64
     annotations: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
+    hidden: dict[tuple[str, bool, bool], Sequence[Tensor]] | None = None
 
     def __len__(self) -> int:
         return self.prompt.shape[0]
+
+    def shared(self) -> Batch:
+        """The batch for one call of a program or a guide, in which what several readers read is computed once."""
+        return replace(self, hidden={})
 
     def without_response(self, max_length: int | None = None) -> Batch:
         """The same prompts with the response left to be sampled."""
         length = max_length or (self.max_length if self.response is None else self.response.shape[1])
         kept = {k: v for k, v in self.features.items() if not k.startswith("response/")}
-        return replace(self, response=None, response_mask=None, max_length=length, features=kept)
+        return replace(self, response=None, response_mask=None, max_length=length, features=kept, hidden=None)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
@@ -66,6 +72,7 @@ class Batch:
             index=None if self.index is None else self.index.to(device),
             annotations=None if self.annotations is None else self.annotations.to(device),
             features={k: v.to(device) for k, v in self.features.items()},
+            hidden=None,
         )
 
 

@@ -86,11 +86,12 @@ class Chain(nn.Module):
             self.backbone, "decoder", batch.prompt, batch.prompt_mask, self.template.around_prompt()
         )
         z: list[Tensor] = []
+        shared = batch.shared()
         with pyro.plate("data", len(batch), dim=-1):
             for site, latent in self.latents.items():
                 router = self.routers[site]
                 assert isinstance(router, Router)
-                law = latent.law(self.carry(router.parameters_of(batch), z))
+                law = latent.law(self.carry(router.parameters_of(shared), z))
                 z.append(pyro.sample(site, law))
             decoder = LanguageModel(
                 self.backbone, prompt, self.memory(z), batch.max_length, batch.response_mask

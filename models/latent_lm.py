@@ -91,6 +91,7 @@ class LatentLM(nn.Module):
 
     def router(self, batch: Batch) -> dict[str, pyro.distributions.TorchDistribution]:
         """``p(z|x)`` of each latent."""
+        batch = batch.shared()
         return {name: router(batch) for name, router in self.routers.items()}
 
     def encode(self, batch: Batch) -> EncodedPrompt:

@@ -139,7 +139,12 @@ class BackboneReader(Reader):
             ids = torch.cat([ids, response], 1)
             pooled = torch.cat([torch.zeros_like(mask), response_mask], 1)
             mask = torch.cat([mask, response_mask], 1)
-        return self.backbone.hidden_layers(self.role, ids, mask, self.every_layer), pooled
+        if batch.hidden is None:
+            return self.backbone.hidden_layers(self.role, ids, mask, self.every_layer), pooled
+        key = (self.role, self.response, self.every_layer)
+        if key not in batch.hidden:
+            batch.hidden[key] = self.backbone.hidden_layers(self.role, ids, mask, self.every_layer)
+        return batch.hidden[key], pooled
 
     def pool(self, batch: Batch, layers: Sequence[Tensor], mask: Tensor) -> Tensor:
         whole = super().pool(batch, layers, mask)

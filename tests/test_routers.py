@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from stratagem.guides import AmortizedGuide
 from stratagem.models import (
     Backbone,
     Batch,
@@ -41,6 +42,40 @@ ROUTERS: dict[str, Callable[[Backbone, Latent], Router]] = {
 }
 PAIRS = [(r, f) for r in ROUTERS for f in ("categorical", "normal") if (r, f) != ("token", "normal")]
 pairs = pytest.mark.parametrize(("router", "family"), PAIRS)
+
+
+def test_what_the_heads_of_several_latents_read_is_computed_once(
+    make_backbone: MakeBackbone,
+    make_batch: MakeBatch,
+    make_model: MakeModel,
+    randomise: Randomise,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone = make_backbone("llama", {"router": Lora(2)})
+    model = make_model(backbone, latents={name: Categorical(3) for name in "abc"}, router=PooledRouter)
+    guide = AmortizedGuide(model)
+    randomise(model)
+    randomise(guide)
+    batch = make_batch(backbone)
+    alone = {name: router(batch).logits for name, router in model.routers.items()}
+    passes: list[str] = []
+    plain = Backbone.hidden_layers
+    monkeypatch.setattr(
+        Backbone, "hidden_layers", lambda self, role, *rest: passes.append(role) or plain(self, role, *rest)
+    )
+    together = model.router(batch)
+    assert passes == ["router"]
+    for name, law in together.items():
+        torch.testing.assert_close(law.logits, alone[name])
+    guide.posterior(batch)
+    assert passes == ["router", "posterior"]
+    with torch.no_grad():
+        for weight in backbone.parameters():
+            if weight.requires_grad:
+                weight.add_(1.0)
+    assert not torch.equal(model.router(batch)["a"].logits, together["a"].logits), (
+        "nothing is kept between calls"
+    )
 
 
 def family_of(name: str) -> Latent:
