@@ -141,7 +141,7 @@ class Backbone(nn.Module):
     def pad_id(self) -> int:
         """The filler of padded places, which masks hide: the EOS token where the LM knows no pad token."""
         pad = self.tokenizer.pad_token_id
-        known = pad is not None and pad < self.lm.get_input_embeddings().num_embeddings
+        known = pad is not None and pad < self.lm.get_input_embeddings().weight.shape[0]
         return pad if known else self.tokenizer.eos_token_id
 
     @property
