@@ -222,15 +222,15 @@ def test_the_centres_reach_the_decoder(monkeypatch: pytest.MonkeyPatch, tmp_path
         return decoder(self, batch, z, *args, **settings)
 
     monkeypatch.setattr(LatentLM, "decoder", spy)
-    result = evaluate(model, guide, DATA, 0, tmp_path, batch_size=len(PAIRS) // 2)
+    result = evaluate(model, guide, DATA, 0, tmp_path, batch_size=len(PAIRS) // 2, draws=3)
     assert result.on_base.draws is not None
     expected = [
         tuple(torch.cat([value["a"], value["b"]]).tolist())
         for value in clusters(result.on_base.draws, S).values
     ]
     assert len(set(expected)) == S
-    assert forced == [value for value in expected for _ in range(2)] * 2, (
-        "each centre for every batch, sampled, and again greedy"
+    assert forced == [value for value in expected for _ in range(2)] * 4, (
+        "each centre for every batch, in every draw, and again greedy"
     )
 
 

@@ -276,12 +276,27 @@ def test_skill_by_hand() -> None:
     prompts = TELLING[:4]
     right, wrong = traces((0,), prompts)[0], ["0 0 0"] * 4
     forced = [right, wrong, right[:2] + wrong[:2]]
-    found = skill(TASK, prompts, right[:3] + wrong[:1], right, forced, [0.6, 0.001, 0.399])
+    usage = [0.6, 0.001, 0.399]
+    found = skill(TASK, prompts, [right[:3] + wrong[:1]], [right], [[row] for row in forced], usage)
     assert found["skill/accuracy"] == 0.75
     assert found["skill/accuracy_se"] == pytest.approx(0.25)
     assert found["skill/accuracy_base"] == 1
     assert [found[f"skill/accuracy_forced/{k}"] for k in range(3)] == [1, 0, 0.5]
     assert found["skill/accuracy_forced_min"] == 0.5, "a strategy that is not in use has no say"
+
+
+def test_of_several_draws_each_prompt_counts_once() -> None:
+    """Shares of right answers 1, 1, 1/2, 0 of ours and 1, 1/2, 1/2, 0 under z, of the base 1: errors over prompts."""
+    prompts = TELLING[:4]
+    right, wrong = traces((0,), prompts)[0], ["0 0 0"] * 4
+    ours = [right[:3] + wrong[:1], right[:2] + wrong[:2]]
+    under = [right[:3] + wrong[:1], right[:1] + wrong[:3]]
+    found = skill(TASK, prompts, ours, [right, right], [under], [1.0])
+    assert found["skill/accuracy"] == pytest.approx(5 / 8)
+    assert found["skill/accuracy_se"] == pytest.approx(np.std([1, 1, 0.5, 0], ddof=1) / 2)
+    assert found["skill/accuracy_base_se"] == 0
+    assert found["skill/accuracy_forced_gap"] == pytest.approx(1 / 2)
+    assert found["skill/accuracy_forced_gap_se"] == pytest.approx(np.std([0, 0.5, 0.5, 1], ddof=1) / 2)
 
 
 def test_standard_errors_are_those_of_a_bootstrap() -> None:

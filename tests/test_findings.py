@@ -264,7 +264,7 @@ def test_answers_that_are_worse_than_the_base_s_are_found() -> None:
     for share, expected in ((0.0, []), (0.02, []), (0.3, ["answers worse"])):
         wrong = round(share * len(right))
         ours = ["0 0 0"] * wrong + right[wrong:]
-        figures = skill(TASK, subject.data.prompts, ours, right, [], [])
+        figures = skill(TASK, subject.data.prompts, [ours], [right], [], [])
         assert [f.name for f in findings(Diagnosis(subject, figures, {}, {}))] == expected
 
 

@@ -152,7 +152,7 @@ def forced_gap(
     forced: list[list[str]], usage: list[float], base: list[str] | None = None
 ) -> dict[str, float]:
     right = [TASK.trace(p, "division", ";") for p in PROMPTS]
-    return skill(TASK, PROMPTS, right, base or right, forced, usage)
+    return skill(TASK, PROMPTS, [right], [base or right], [[row] for row in forced], usage)
 
 
 def test_a_forced_strategy_is_held_to_the_base_where_it_is_open() -> None:

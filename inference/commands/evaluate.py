@@ -15,5 +15,7 @@ def run(config: DictConfig) -> None:
     """Evaluate, print, and write ``evaluation.json`` and ``posterior.nc`` into the run's folder."""
     model, guide, data, seed = load_for_figures(config)
     folder = Path(config.run)
-    result = evaluate(model, guide, data, seed, folder / "data", config.batch_size, config.limit)
+    result = evaluate(
+        model, guide, data, seed, folder / "data", config.batch_size, config.limit, config.draws
+    )
     write_evaluation(folder, model, result)

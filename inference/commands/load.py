@@ -50,7 +50,7 @@ def load_for_figures(config: DictConfig) -> tuple[LatentProgram, nn.Module, Data
     """Model and guide of ``config.run``, the data that it was fitted on, and the seed of the draws.
 
     Raises:
-        ValueError: as :func:`load_program`, or ``batch_size`` or ``limit`` below 1.
+        ValueError: as :func:`load_program`, or as :func:`check_sizes`.
     """
     check_sizes(config)
     model, guide = load_program(config)
@@ -60,11 +60,11 @@ def load_for_figures(config: DictConfig) -> tuple[LatentProgram, nn.Module, Data
 
 
 def check_sizes(config: DictConfig) -> None:
-    """Refuse a ``batch_size`` or ``limit`` that is no number of data.
+    """Refuse a ``batch_size``, ``limit`` or, where there is one, ``draws`` that counts nothing.
 
     Raises:
         ValueError: below 1.
     """
-    for name in ("batch_size", "limit"):
-        if type(config[name]) is not int or config[name] < 1:
+    for name in ("batch_size", "limit", "draws"):
+        if name in config and (type(config[name]) is not int or config[name] < 1):
             raise ValueError(f"{name}={config[name]}: expected a whole number, at least 1")

@@ -49,6 +49,7 @@ def evaluate(
     cache: Path,
     batch_size: int = 64,
     limit: int = 300,
+    draws: int = 4,
 ) -> Evaluation:
     """The figures of the four properties on held-out prompts.
 
@@ -64,6 +65,7 @@ def evaluate(
         cache: folder for the base's responses.
         batch_size: data at a time.
         limit: held-out prompts at most.
+        draws: responses to each prompt by which skill is told; of one each, 300 prompts leave an error of 0.01.
     """
     test = on_base(model, make_dataset(model.backbone, data, "test", seed, cache), data, seed, cache, limit)
     with seeded(seed, model.backbone.device):
@@ -71,9 +73,11 @@ def evaluate(
         figures = fidelity(seen) | use(seen)
         if (task := data.task) is not None:
             length = data.max_new_tokens
-            sampled = _texts(model, test.prompts, None, length, batch_size)
+            sampled = [_texts(model, test.prompts, None, length, batch_size) for _ in range(draws)]
             values = values_of(seen, len(task.strategies), model.latents)
-            forced = None if values is None else _forced(model, test.prompts, values, length, batch_size)
+            forced = (
+                None if values is None else _forced(model, test.prompts, values, length, batch_size, draws)
+            )
             figures |= task_figures(task, model.backbone, test, seen, sampled, forced, length, seed)
     return Evaluation(figures, test, seen)
 
@@ -99,16 +103,18 @@ def on_base(model: LatentProgram, test: Dataset, data: Data, seed: int, cache: P
     )
 
 
-def _forced(model: LatentProgram, prompts: Sequence[str], values: Values, length: int, size: int) -> Forced:
-    sampled, greedy = (
-        [
+def _forced(
+    model: LatentProgram, prompts: Sequence[str], values: Values, length: int, size: int, draws: int
+) -> Forced:
+    def under_each(temperature: float) -> list[list[str]]:
+        return [
             texts
             for z in values.given
             for texts in _by_value(_texts(model, prompts, z, length, size, temperature), len(prompts))
         ]
-        for temperature in (1.0, 0.0)
-    )
-    return Forced(values, sampled, greedy)
+
+    sampled = [under_each(1.0) for _ in range(draws)]
+    return Forced(values, [list(of_value) for of_value in zip(*sampled, strict=True)], under_each(0.0))
 
 
 def _texts(

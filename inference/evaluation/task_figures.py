@@ -18,16 +18,16 @@ from .values import Values
 
 @dataclass(frozen=True)
 class Forced:
-    """Texts under each of P values of the latents: P lists of N.
+    """Texts under each of P values of the latents.
 
     Attributes:
         values: which, and how much each is used.
-        sampled: drawn from the model.
-        greedy: each token the likeliest.
+        sampled: of each value draws from the model, each of N texts.
+        greedy: of each value N texts, each token the likeliest.
     """
 
     values: Values
-    sampled: list[list[str]]
+    sampled: list[list[list[str]]]
     greedy: list[list[str]]
 
 
@@ -36,7 +36,7 @@ def task_figures(
     backbone: Backbone,
     data: Dataset,
     seen: Posteriors,
-    sampled: Sequence[str],
+    sampled: Sequence[Sequence[str]],
     forced: Forced | None,
     length: int,
     seed: int,
@@ -48,7 +48,7 @@ def task_figures(
         backbone: the LM, for responses of the base beside those of the model.
         data: N prompts, each with a response of the base.
         seen: what model and guide say of them.
-        sampled: N texts with z drawn from the router.
+        sampled: draws of N texts with z from the router; skill is told by as many of the base and of each value.
         forced: texts under each value; None where the latents have no finitely many values to be forced to.
         length: tokens of a response at most.
         seed: of the base's responses.
@@ -58,7 +58,7 @@ def task_figures(
     texts: list[list[str]] = []
     usage: list[float] = []
     if forced is not None:
-        texts, posterior = forced.sampled, forced.values.posterior
+        texts, posterior = [draws[0] for draws in forced.sampled], forced.values.posterior
         share = posterior.mean(0).numpy()
         usage = share.tolist()
         if forced.values.centres:
@@ -71,8 +71,8 @@ def task_figures(
         figures |= posterior_figures(task, prompts, data.responses, seen.amortized, "_amortized")
     if seen.router is not None:
         figures |= routing(task, prompts, texts, seen.router)
-    base = _base_texts(backbone, data, length, seed + 1000)
-    return figures | skill(task, prompts, sampled, base, texts, usage)
+    base = [_base_texts(backbone, data, length, seed + 1000 + draw) for draw in range(len(sampled))]
+    return figures | skill(task, prompts, sampled, base, [] if forced is None else forced.sampled, usage)
 
 
 def _base_texts(backbone: Backbone, data: Dataset, length: int, seed: int) -> list[str]:

@@ -19,8 +19,7 @@ def meaning(subject: Subject) -> Readings:
         None
         if chosen is None
         else Forced(
-            chosen,
-            *([_texts(row) for row in rows] for rows in (subject.forced, subject.greedy)),
+            chosen, [[_texts(row)] for row in subject.forced], [_texts(row) for row in subject.greedy]
         )
     )
     figures = task_figures(
@@ -28,7 +27,7 @@ def meaning(subject: Subject) -> Readings:
         subject.model.backbone,
         subject.data,
         subject.seen,
-        _texts(subject.sampled),
+        [_texts(subject.sampled)],
         texts,
         subject.max_new_tokens,
         subject.seed,
