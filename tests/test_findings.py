@@ -15,7 +15,7 @@ from stratagem.inference.diagnosis import Diagnosis, Finding, Subject, diagnose,
 from stratagem.inference.diagnosis.findings import CHECKS, headline
 from stratagem.inference.diagnosis.findings.evidence import Estimate, share_of
 from stratagem.inference.diagnosis.subject import on_same_data
-from stratagem.inference.evaluation.skill import skill
+from stratagem.inference.evaluation.skill import OfBase, skill
 from stratagem.models import Batch, Categorical, Normal
 from stratagem.tasks import Addition
 from torch import Tensor, nn
@@ -264,7 +264,7 @@ def test_answers_that_are_worse_than_the_base_s_are_found() -> None:
     for share, expected in ((0.0, []), (0.02, []), (0.3, ["answers worse"])):
         wrong = round(share * len(right))
         ours = ["0 0 0"] * wrong + right[wrong:]
-        figures = skill(TASK, subject.data.prompts, [ours], [right], [], [])
+        figures = skill(TASK, subject.data.prompts, [ours], [OfBase(right)], [], [])
         assert [f.name for f in findings(Diagnosis(subject, figures, {}, {}))] == expected
 
 

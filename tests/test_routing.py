@@ -13,7 +13,7 @@ from stratagem.inference.comparison import Row, Run, ranked
 from stratagem.inference.evaluation import routing as module
 from stratagem.inference.evaluation.meaning import telling
 from stratagem.inference.evaluation.routing import followed_most, routing
-from stratagem.inference.evaluation.skill import skill
+from stratagem.inference.evaluation.skill import OfBase, skill
 from stratagem.tasks import BaseConversion, Sorting, Task
 from torch import Tensor
 
@@ -152,7 +152,7 @@ def forced_gap(
     forced: list[list[str]], usage: list[float], base: list[str] | None = None
 ) -> dict[str, float]:
     right = [TASK.trace(p, "division", ";") for p in PROMPTS]
-    return skill(TASK, PROMPTS, [right], [base or right], [[row] for row in forced], usage)
+    return skill(TASK, PROMPTS, [right], [OfBase(base or right)], [[row] for row in forced], usage)
 
 
 def test_a_forced_strategy_is_held_to_the_base_where_it_is_open() -> None:

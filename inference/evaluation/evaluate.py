@@ -9,13 +9,14 @@ from pathlib import Path
 
 from torch import nn
 
-from ...models import Example, LatentProgram, generate
+from ...models import Capability, Example, LatentProgram, generate
 from ...models.text import decode
 from ..data import Data
 from ..dataset import Dataset, cache_path, make_dataset, sample_base
 from ..randomness import seeded
 from .fidelity import fidelity
 from .posteriors import ROWS, Posteriors, posteriors
+from .skill import OfBase
 from .task_figures import Forced, task_figures
 from .use import VERDICTS, use
 from .values import Values, values_of
@@ -78,7 +79,11 @@ def evaluate(
             forced = (
                 None if values is None else _forced(model, test.prompts, values, length, batch_size, draws)
             )
-            figures |= task_figures(task, model.backbone, test, seen, sampled, forced, length, seed)
+            base = [OfBase(test.responses, None if values is None else values.posterior)]
+            base += [
+                _of_base(model, guide, test, length, seed + 1000 + n, batch_size) for n in range(1, draws)
+            ]
+            figures |= task_figures(task, model.backbone, test, seen, sampled, forced, base, length, seed)
     return Evaluation(figures, test, seen)
 
 
@@ -101,6 +106,19 @@ def on_base(model: LatentProgram, test: Dataset, data: Data, seed: int, cache: P
         [decode(model.backbone, row) for row in ids],
         test.pad_id,
     )
+
+
+def _of_base(
+    model: LatentProgram, guide: nn.Module, data: Dataset, length: int, seed: int, size: int
+) -> OfBase:
+    """Further responses of the base to the prompts of the data, with the posterior where z can be summed over."""
+    ids = sample_base(model.backbone, data.examples, length, seed)
+    texts = [decode(model.backbone, row) for row in ids]
+    if any(Capability.ENUMERABLE not in latent.capabilities for latent in model.latents.values()):
+        return OfBase(texts)
+    examples = [Example(e.prompt, row) for e, row in zip(data.examples, ids, strict=True)]
+    seen = posteriors(model, guide, Dataset(examples, data.prompts, texts, data.pad_id), size)
+    return OfBase(texts, seen.posterior)
 
 
 def _forced(

@@ -12,7 +12,7 @@ from ..dataset import Dataset, sample_base
 from .meaning import output_figures, posterior_figures
 from .posteriors import Posteriors
 from .routing import routing
-from .skill import skill
+from .skill import OfBase, skill
 from .values import Values
 
 
@@ -38,6 +38,7 @@ def task_figures(
     seen: Posteriors,
     sampled: Sequence[Sequence[str]],
     forced: Forced | None,
+    base: Sequence[OfBase],
     length: int,
     seed: int,
 ) -> dict[str, float]:
@@ -48,10 +49,11 @@ def task_figures(
         backbone: the LM, for responses of the base beside those of the model.
         data: N prompts, each with a response of the base.
         seen: what model and guide say of them.
-        sampled: draws of N texts with z from the router; skill is told by as many of the base and of each value.
+        sampled: draws of N texts with z from the router; skill is told by all of them.
         forced: texts under each value; None where the latents have no finitely many values to be forced to.
+        base: draws of the base, by which its skill is told.
         length: tokens of a response at most.
-        seed: of the base's responses.
+        seed: of the base's responses that stand for chance.
     """
     prompts = data.prompts
     figures: dict[str, float] = {}
@@ -71,7 +73,6 @@ def task_figures(
         figures |= posterior_figures(task, prompts, data.responses, seen.amortized, "_amortized")
     if seen.router is not None:
         figures |= routing(task, prompts, texts, seen.router)
-    base = [_base_texts(backbone, data, length, seed + 1000 + draw) for draw in range(len(sampled))]
     return figures | skill(task, prompts, sampled, base, [] if forced is None else forced.sampled, usage)
 
 

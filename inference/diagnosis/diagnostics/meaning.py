@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....models import Generation
+from ...evaluation.skill import OfBase
 from ...evaluation.task_figures import Forced, task_figures
 from ..diagnostic import Readings
 from ..subject import Subject
@@ -29,6 +30,7 @@ def meaning(subject: Subject) -> Readings:
         subject.seen,
         [_texts(subject.sampled)],
         texts,
+        [OfBase(subject.data.responses, None if chosen is None else chosen.posterior)],
         subject.max_new_tokens,
         subject.seed,
     )
