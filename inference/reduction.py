@@ -9,21 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..guides import AmortizedGuide, ExactGuide
-from ..models import (
-    Batch,
-    Categorical,
-    LatentLM,
-    LearnedPrior,
-    LinearConditioning,
-    PooledRouter,
-    Router,
-    TokenRouter,
-    UniformPrior,
-)
+from ..models import Batch, Categorical, LatentLM, LinearConditioning, Router
 from .dataset import readers
 from .pruning import Pruning
-
-ROUTERS = (PooledRouter, LearnedPrior, TokenRouter, UniformPrior)
 
 GUIDES = (AmortizedGuide, ExactGuide)
 
@@ -44,15 +32,16 @@ def check_reducible(model: nn.Module, guide: nn.Module) -> str:
             f"has {has}"
         )
     name = latents[0][0]
-    for what, part, kinds in (
-        ("router", model.routers[name], ROUTERS),
-        ("conditioning", model.conditionings[name], (LinearConditioning,)),
-        ("guide", guide, GUIDES),
+    router, conditioning = model.routers[name], model.conditionings[name]
+    for what, part, known, expected in (
+        ("router", router, router.regroups, "one with a method regroup(), as PooledRouter has"),
+        ("conditioning", conditioning, isinstance(conditioning, LinearConditioning), "LinearConditioning"),
+        ("guide", guide, isinstance(guide, GUIDES), " or ".join(kind.__name__ for kind in GUIDES)),
     ):
-        if not isinstance(part, kinds):
+        if not known:
             raise ValueError(
                 f"prune: {what} {type(part).__name__}: what of it belongs to which strategy is not known; expected "
-                f"{' or '.join(kind.__name__ for kind in kinds)}"
+                f"{expected}"
             )
     return name
 
@@ -67,8 +56,7 @@ def reduce(
     - Router: the kept strategy's logit, and the log of the group's mass over its own, of the means over the prompts.
       This is the law of the groups, ``p(g|x) = sum_{k in g} p(k|x)``, where the shares within each group are the same
       on every prompt, and near it elsewhere, since a sum of exponentials of linear logits is not one. Of what is
-      dropped the mass goes to all in proportion. A :class:`TokenRouter`, which has no biases, gets them as the vector
-      that comes nearest, by least squares; a :class:`UniformPrior` stays uniform.
+      dropped the mass goes to all in proportion.
     - Guide: ``sum_k w_k l_k + H(w)`` of the logits of a group, w being the shares of its members in the mean posterior:
       linear, and a lower bound of ``log sum_k exp l_k`` that is tight where the shares are w. What a guide tells the
       members apart by drops out; the kept strategy's own logit would go by it.
@@ -89,13 +77,8 @@ def reduce(
     assert isinstance(smaller, Categorical)
     smaller.K = len(groups)
     pick = torch.eye(len(mass), dtype=torch.double)[kept]  # (G, K)
-    if isinstance(law, PooledRouter):
-        _mix(law.reader.output, pick, gain)
-    elif isinstance(law, LearnedPrior):
-        law.law_parameters = _like(law.law_parameters, law.law_parameters[kept].double().cpu() + gain)
-    elif isinstance(law, TokenRouter):
-        law.rows = _like(law.rows, law.rows[kept].double().cpu() + gain[:, None] * _bias(law, prompts))
     assert isinstance(law, Router)
+    law.regroup(pick, gain, prompts)
     assert isinstance(conditioning, LinearConditioning)
     conditioning.weight = nn.Parameter(conditioning.weight[kept])
     if isinstance(guide, AmortizedGuide):
@@ -104,23 +87,6 @@ def reduce(
             row[group] = torch.tensor(pruning.usage, dtype=torch.double)[group]
         share /= share.sum(1, keepdim=True)
         (reader,) = readers({"guide": guide})
-        _mix(reader.output, share, -torch.special.xlogy(share, share).sum(1))
+        reader.regroup(share, -torch.special.xlogy(share, share).sum(1))
         guide.latents[name] = smaller
     model.latents[name] = law.latent = conditioning.latent = smaller
-
-
-def _mix(layer: nn.Linear, weight: Tensor, gain: Tensor) -> None:
-    """New outputs ``weight @ outputs + gain``, ``(G, K)`` and ``(G,)``."""
-    rows, bias = layer.weight.double().cpu(), layer.bias.double().cpu()
-    layer.weight, layer.bias = _like(layer.weight, weight @ rows), _like(layer.bias, weight @ bias + gain)
-    layer.out_features = len(weight)
-
-
-def _like(old: Tensor, new: Tensor) -> nn.Parameter:
-    return nn.Parameter(new.to(old))
-
-
-def _bias(router: TokenRouter, prompts: Iterable[Batch]) -> Tensor:
-    """The vector whose product with what the rows are multiplied with is nearest to 1."""
-    hidden = torch.cat([router.hidden(batch).double().cpu() for batch in prompts])
-    return torch.linalg.lstsq(hidden, torch.ones(len(hidden), 1, dtype=torch.double)).solution[:, 0]

@@ -7,9 +7,8 @@ import logging
 import torch
 from torch import nn
 
-from ..models import Categorical, LatentLM, LearnedPrior, LinearConditioning, TokenRouter
+from ..models import Categorical, LatentLM, LinearConditioning, Router
 from .dataset import readers
-from .reduction import ROUTERS
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +57,20 @@ def revive(
     source = max(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
     alive = usage[half] >= DEAD and entropy[half] >= threshold * entropy[source]
     router = model.routers[name]
-    if not isinstance(model.latents[name], Categorical) or not isinstance(router, ROUTERS):
+    if not isinstance(model.latents[name], Categorical) or not (
+        isinstance(router, Router) and router.regroups
+    ):
         return False
     if not isinstance(conditioning, LinearConditioning) or alive:
         return False
     rows = conditioning.weight
     noise = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)).to(rows)
     rows[half] = rows[source] + JITTER * rows[source].square().mean().sqrt() * noise
-    heads = [reader.output for reader in readers({"router": router, "guide": guide})]
-    tables = [table for head in heads for table in (head.weight, head.bias)]
-    if isinstance(router, LearnedPrior):
-        tables.append(router.law_parameters)
-    elif isinstance(router, TokenRouter):
-        tables.append(router.rows)
-    for table in tables:
-        table[half] = table[source]
+    copied = torch.eye(len(usage), dtype=torch.double)
+    copied[half] = copied[source]
+    router.regroup(copied, torch.zeros(len(usage), dtype=torch.double), ())
+    for reader in readers({"guide": guide}):
+        reader.regroup(copied)
     log.info(
         "strategy %s of %s, used in %.3f with responses of %.2f nats, started again beside %s, of %.2f nats",
         half,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .backbone import Backbone, TextEncoder
 from .batch import Batch, Example
 from .pooling import MeanPooling, make_pooling
+from .regrouped import regrouped
 from .text import decode
 
 
@@ -85,6 +86,12 @@ class Reader(nn.Module, ABC):
 
     def forward(self, batch: Batch) -> Tensor:
         return self.head((self.features(batch) - self.centre) / self.scale)
+
+    def regroup(self, weight: Tensor, gain: Tensor | float = 0.0) -> None:
+        """Give ``weight @ outputs + gain``, ``(G, K)`` and ``(G,)``, in place of the K outputs."""
+        self.output.weight = regrouped(self.output.weight, weight)
+        self.output.bias = regrouped(self.output.bias, weight, gain)
+        self.output.out_features = len(weight)
 
     def standardise(self, features: Tensor) -> None:
         """Bring the head's inputs to mean 0 and variance 1 over ``features`` ``(N, size)``.

@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 import torch
 from stratagem.guides import AmortizedGuide, ExactGuide
-from stratagem.inference import reduction
 from stratagem.inference.pruning import Pruning
 from stratagem.inference.reduction import check_reducible, reduce
 from stratagem.models import (
@@ -16,6 +15,7 @@ from stratagem.models import (
     Batch,
     Categorical,
     Conditioning,
+    KeyValuePrefix,
     LatentLM,
     LearnedPrior,
     Memory,
@@ -25,6 +25,7 @@ from stratagem.models import (
     TokenRouter,
     UniformPrior,
 )
+from stratagem.models.reader import Reader
 from torch import Tensor, nn
 
 EXACT = {"rtol": 0.0, "atol": 1e-7}
@@ -129,14 +130,14 @@ def test_a_group_has_the_mass_of_its_members(make: Make, name: str) -> None:
 
 
 def test_the_law_of_the_groups_tells_wrong_versions(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = reduction._mix
+    true = Reader.regroup
     wrong = {
-        "the mass forgotten": lambda layer, weight, gain: true(layer, weight, 0 * gain),
-        "another member": lambda layer, weight, gain: true(layer, weight.roll(1, 1), gain),
-        "all members added": lambda layer, weight, gain: true(layer, (weight > 0).double(), gain),
+        "the mass forgotten": lambda reader, weight, gain: true(reader, weight, 0 * gain),
+        "another member": lambda reader, weight, gain: true(reader, weight.roll(1, 1), gain),
+        "all members added": lambda reader, weight, gain: true(reader, (weight > 0).double(), gain),
     }
     for version in wrong.values():
-        monkeypatch.setattr(reduction, "_mix", version)
+        monkeypatch.setattr(Reader, "regroup", version)
         with pytest.raises(AssertionError):
             law_of_the_groups(make, "pooled")
 
@@ -203,6 +204,11 @@ class Bare(Conditioning):
         """It adds nothing."""
 
 
+class Unknown(Router):
+    def parameters_of(self, batch: Batch) -> Tensor:
+        return torch.zeros(len(batch), self.latent.num_parameters)
+
+
 def test_what_cannot_be_told_apart_by_strategy_is_refused(
     make: Make, make_model: Callable[..., LatentLM]
 ) -> None:
@@ -211,10 +217,16 @@ def test_what_cannot_be_told_apart_by_strategy_is_refused(
     two = make_model(backbone, latents={"a": Categorical(2), "b": Normal(2)})
     normal = make_model(backbone, latents={"w": Normal(2)})
     bare = LatentLM(backbone, {"z": Categorical(2)}, UniformPrior, Bare)
+    routed = LatentLM(backbone, {"z": Categorical(2)}, Unknown, KeyValuePrefix)
     cases: list[tuple[nn.Module, nn.Module, str]] = [
         (nn.Linear(1, 1), guide, "expected a LatentLM, got Linear"),
         (two, AmortizedGuide(two), r"one categorical latent.*the model has a \(Categorical\), b \(Normal\)"),
         (normal, AmortizedGuide(normal), r"the model has w \(Normal\)"),
+        (
+            routed,
+            AmortizedGuide(routed),
+            r"router Unknown: .*expected one with a method regroup\(\), as PooledRouter",
+        ),
         (bare, AmortizedGuide(bare), "conditioning Bare.*expected LinearConditioning"),
         (model, nn.Linear(1, 1), "guide Linear.*expected AmortizedGuide or ExactGuide"),
     ]

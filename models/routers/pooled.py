@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import ClassVar
+
 from torch import Tensor
 
 from ..backbone import Backbone
@@ -20,6 +23,8 @@ class PooledRouter(Router):
         every_layer: pool the hidden states after each layer and not after the last alone.
     """
 
+    regroups: ClassVar = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -35,3 +40,6 @@ class PooledRouter(Router):
 
     def parameters_of(self, batch: Batch) -> Tensor:
         return self.reader(batch)
+
+    def regroup(self, weight: Tensor, gain: Tensor, prompts: Iterable[Batch]) -> None:  # noqa: ARG002
+        self.reader.regroup(weight, gain)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone
 from ..batch import Batch
 from ..latents import Latent
+from ..regrouped import regrouped
 from .router import Router
 
 
 class LearnedPrior(Router):
     """``p(z)``, learned, the same for every x; the latent's reference law at the start."""
+
+    regroups: ClassVar = True
 
     def __init__(self, backbone: Backbone, latent: Latent) -> None:
         super().__init__(backbone, latent)
@@ -21,9 +27,17 @@ class LearnedPrior(Router):
     def parameters_of(self, batch: Batch) -> Tensor:
         return self.law_parameters.expand(len(batch), -1)
 
+    def regroup(self, weight: Tensor, gain: Tensor, prompts: Iterable[Batch]) -> None:  # noqa: ARG002
+        self.law_parameters = regrouped(self.law_parameters, weight, gain)
+
 
 class UniformPrior(Router):
     """The latent's reference law, fixed: uniform over K strategies, standard normal."""
 
+    regroups: ClassVar = True
+
     def parameters_of(self, batch: Batch) -> Tensor:
         return torch.zeros(len(batch), self.latent.num_parameters, device=batch.prompt.device)
+
+    def regroup(self, weight: Tensor, gain: Tensor, prompts: Iterable[Batch]) -> None:
+        """It stays uniform."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
@@ -18,7 +20,12 @@ class Router(nn.Module, ABC):
     Args:
         backbone: the LM.
         latent: the family of the law.
+
+    Attributes:
+        regroups: whether the router knows what of it belongs to which strategy, and has :meth:`regroup`.
     """
+
+    regroups: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, latent: Latent) -> None:
         super().__init__()
@@ -27,6 +34,16 @@ class Router(nn.Module, ABC):
     @abstractmethod
     def parameters_of(self, batch: Batch) -> Tensor:
         """Parameters of the law, ``(B, num_parameters)``."""
+
+    def regroup(self, weight: Tensor, gain: Tensor, prompts: Iterable[Batch]) -> None:
+        """Give ``weight @ logits + gain`` in place of the logits of K strategies, or what comes nearest to it.
+
+        Args:
+            weight: ``(G, K)``.
+            gain: ``(G,)``.
+            prompts: on which it has to be near, on the model's device.
+        """
+        raise NotImplementedError
 
     def forward(self, batch: Batch) -> TorchDistribution:
         return self.latent.law(self.parameters_of(batch))

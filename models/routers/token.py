@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ..backbone import Backbone
 from ..batch import Batch
 from ..latents import Categorical, Latent
+from ..regrouped import regrouped
 from .router import Router
 
 
@@ -20,6 +24,8 @@ class TokenRouter(Router):
     Raises:
         ValueError: a latent that is not categorical.
     """
+
+    regroups: ClassVar = True
 
     def __init__(self, backbone: Backbone, latent: Latent) -> None:
         super().__init__(backbone, latent)
@@ -36,3 +42,13 @@ class TokenRouter(Router):
 
     def parameters_of(self, batch: Batch) -> Tensor:
         return self.hidden(batch) @ self.rows.T
+
+    def regroup(self, weight: Tensor, gain: Tensor, prompts: Iterable[Batch]) -> None:
+        """Without biases, a gain is the vector whose product with ``h(x)`` is nearest to it, by least squares."""
+        if not gain.any():
+            self.rows = regrouped(self.rows, weight)
+            return
+        with torch.no_grad():
+            hidden = torch.cat([self.hidden(batch).double().cpu() for batch in prompts])
+        one = torch.linalg.lstsq(hidden, torch.ones(len(hidden), 1, dtype=torch.double)).solution[:, 0]
+        self.rows = regrouped(self.rows, weight, gain[:, None] * one)
