@@ -28,7 +28,8 @@ ALIKE = ("seed", *FREE)
 """Settings that runs of one row may differ in."""
 
 SMALLER = re.compile(
-    r"(pruned/)?(fidelity/kl_.*|use/posterior_gap|meaning/(nuisance_ami|per_prompt_gap).*|router/.*|skill/.*_gap|.*_se)"
+    r"(pruned/)?(fidelity/kl_.*|use/posterior_gap|meaning/(nuisance_ami|per_prompt_gap).*|router/.*"
+    r"|skill/.*_gap(_of_base)?|.*_se)"
     r"|seconds|peak_memory"
 )
 """Figures of which less is better."""
