@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from ..models import Batch, Capability, LatentLM
 
 
+def check_router_and_decoder(model: nn.Module) -> None:
+    """Refuse a program whose p(z|x) and p(y|x,z) cannot be asked apart.
+
+    Raises:
+        ValueError: it has no ``router`` or no ``decoder``.
+    """
+    if missing := [part for part in ("router", "decoder") if not hasattr(model, part)]:
+        raise ValueError(
+            f"guide: {type(model).__name__} has no {' and no '.join(missing)}, which this guide asks for p(z|x) and "
+            "p(y|x,z); use guide=amortized, or guide=autoregressive for latents that depend on each other"
+        )
+
+
 class ExactGuide(nn.Module):
     """Bayes' rule over all values of all latents: ``p(z|x,y) = p(z|x) p(y|x,z) / sum_z' p(z'|x) p(y|x,z')``.
 
@@ -20,11 +33,12 @@ class ExactGuide(nn.Module):
         model: every latent of it must be enumerable.
 
     Raises:
-        ValueError: a latent that cannot be enumerated.
+        ValueError: a latent that cannot be enumerated, or a model without router and decoder.
     """
 
     def __init__(self, model: LatentLM) -> None:
         super().__init__()
+        check_router_and_decoder(model)
         wrong = [n for n, latent in model.latents.items() if Capability.ENUMERABLE not in latent.capabilities]
         if wrong:
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints, transforms
 from torch import nn
 
-from ..models import Batch, LatentLM
+from ..models import Batch, LatentLM, VampPrior
 from .amortized import AmortizedGuide
 
 MADE_BY = {
@@ -34,8 +34,8 @@ class FlowGuide(AmortizedGuide):
         every_layer: as of the amortised guide.
 
     Raises:
-        ValueError: an unknown flow, fewer than one, or a latent that is no vector of real numbers, for a coupling of at
-            least two.
+        ValueError: an unknown flow, fewer than one, a latent that is no vector of real numbers, for a coupling of at
+            least two, or a prior that is made of the guide's laws.
     """
 
     def __init__(
@@ -53,6 +53,11 @@ class FlowGuide(AmortizedGuide):
                 f"{flows}"
             )
         super().__init__(model, pooling, width, every_layer)
+        if any(isinstance(router, VampPrior) for router in getattr(model, "routers", {}).values()):
+            raise ValueError(
+                "guide flow: router=vamp makes p(z) of the guide's laws before the flows, and not of q; use "
+                "guide=amortized or guide=encoder"
+            )
         self.flows = nn.ModuleDict()
         for name, latent in model.latents.items():
             law = latent.law(torch.zeros(latent.num_parameters))

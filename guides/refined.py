@@ -11,7 +11,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..models import Batch, Capability, LatentLM
+from ..models import Batch, Capability, LatentLM, VampPrior
+from .exact import check_router_and_decoder
 
 LARGEST = 5.0
 """Norm that the gradient of a datum is cut to."""
@@ -30,7 +31,8 @@ class RefinedGuide(nn.Module):
         num_particles: draws of z for each gradient.
 
     Raises:
-        ValueError: a latent that is not reparameterised, or a number below 1.
+        ValueError: a latent that is not reparameterised, a number below 1, a model without router and decoder, or
+            a prior that is made of the guide's laws.
     """
 
     def __init__(self, model: LatentLM, steps: int, step_size: float, num_particles: int) -> None:
@@ -40,12 +42,19 @@ class RefinedGuide(nn.Module):
                 f"guide: expected steps and num_particles of at least 1 and a step_size above 0, got {steps}, "
                 f"{num_particles} and {step_size}"
             )
+        check_router_and_decoder(model)
+        enumerable = all(Capability.ENUMERABLE in latent.capabilities for latent in model.latents.values())
         for name, latent in model.latents.items():
             if Capability.REPARAMETERISED not in latent.capabilities:
                 raise ValueError(
                     f"guide: latent {name} is {type(latent).__name__}, whose law has no gradient by its draws; use "
-                    "guide=exact or guide=amortized"
+                    f"{'guide=exact or ' if enumerable else ''}guide=amortized"
                 )
+        if any(isinstance(router, VampPrior) for router in model.routers.values()):
+            raise ValueError(
+                "guide: router=vamp makes p(z) of the guide's laws at learned inputs, which there are none of after "
+                "steps; use guide=amortized"
+            )
         self.steps, self.num_particles = steps, num_particles
         self._model = [model]
         self.latents = dict(model.latents)
@@ -79,8 +88,7 @@ class RefinedGuide(nn.Module):
         model, free = self._model[0], {n: p.detach().requires_grad_() for n, p in parameters.items()}
         prior = model.router(batch)
         laws = {name: self.latents[name].law(value) for name, value in free.items()}
-        with _same_draws(batch.prompt.device):
-            z = {name: law.rsample(torch.Size((self.num_particles,))) for name, law in laws.items()}
+        z = {name: self._draws(name, value) for name, value in free.items()}
         elbo = model.decoder(batch, z).log_prob(batch.response)
         for name, law in laws.items():
             elbo = elbo + prior[name].log_prob(z[name]) - law.log_prob(z[name])
@@ -88,6 +96,14 @@ class RefinedGuide(nn.Module):
         length = torch.cat(found, -1).norm(dim=-1, keepdim=True)
         factor = LARGEST / length.clamp(min=LARGEST)
         return {name: factor * gradient for name, gradient in zip(free, found, strict=True)}
+
+    def _draws(self, name: str, parameters: Tensor) -> Tensor:
+        """``(S, B, *event)``, of each datum the same whatever stands beside it."""
+        rows = []
+        for row in parameters:
+            with _same_draws(parameters.device):
+                rows.append(self.latents[name].law(row).rsample(torch.Size((self.num_particles,))))
+        return torch.stack(rows, 1)
 
     def guide(self, batch: Batch) -> None:
         """The guide program."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from ..models import Backbone, LatentLM, load_backbone
+from ..models import Backbone, is_latent_program, load_backbone
 from ..models.pretrained import CONFIG, describe, write_atomic
 from .algorithm import Algorithm
 from .data import Data
@@ -83,7 +83,7 @@ def build_step(config: DictConfig, backbone: Backbone, draw: int = 0) -> Step:
     inference: Algorithm = instantiate(node(config, "inference"))
     torch.manual_seed(config.seed + DRAW * draw)
     model: nn.Module = instantiate(node(config, "model"), backbone=backbone)
-    if isinstance(model, LatentLM):
+    if is_latent_program(model):
         inference.check(model.latents)
     guide: nn.Module = instantiate(node(config, "guide"), model=model)
     inference.bind(model)
@@ -99,7 +99,13 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     """
     settings = typed(FitSettings, config["fit"], "fit.")
     optim = Optim(**node(config, "optim"))
-    data: Data = instantiate(node(config, "data"))
+    chosen = node(config, "data")
+    if config.path is not None and str(config.path) not in map(str, chosen.values()):
+        raise ValueError(
+            f"path={config.path}: {chosen['_target_'].rpartition('.')[2]} reads no file; pass data=pairs, data=self or "
+            "data=text with it"
+        )
+    data: Data = instantiate(chosen)
     torch.manual_seed(config.seed)
     backbone = build_backbone(config)
     step = build_step(config, backbone)

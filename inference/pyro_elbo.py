@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.infer import (
     ELBO,
     Trace_ELBO,
@@ -20,8 +21,10 @@ from torch import Tensor
 
 from ..models import Batch, Capability, Latent
 from .algorithm import Algorithm
+from .expectations import latent_sites
 from .log_quantities import Program
 from .loss import Loss
+from .randomness import seeded
 
 PLATES = 1
 """Plates of a program: the data. Given to Pyro, which would run model and guide once more to find out."""
@@ -92,7 +95,8 @@ class PyroELBO(Algorithm):
                              depends on another
     ``TraceEnum_ELBO``       a sum over all values of the enumerable latents, S draws of the others; exact, or unbiased
     ``TraceTMC_ELBO``        the logarithm of the mean weight over all combinations of S draws of each latent
-                             [Aitchison 2019]; for one latent IWAE. A lower bound on ``log p(y|x)`` above the ELBO;
+                             [Aitchison 2019]; for one latent IWAE. A lower bound on ``log p(y|x)`` above the ELBO, for
+                             a guide whose sites do not depend on each other, since Pyro would weigh others wrongly;
                              unbiased in gradient. Its cost is two passes of S to the power of the latents, since Pyro
                              scores the response twice, and it gives a categorical guide no gradient
     =======================  ==========================================================================================
@@ -121,6 +125,7 @@ class PyroELBO(Algorithm):
                 f"inference: {name} needs num_particles of at least {least}, got {num_particles}"
             )
         self.num_particles = num_particles
+        self._checked: list[Program] = []
         self.elbo = self.asks.elbo(
             num_particles=1 if self.asks.draws else num_particles,
             max_plate_nesting=PLATES,
@@ -151,6 +156,9 @@ class PyroELBO(Algorithm):
         share: float = 1.0,  # noqa: ARG002
         held: Tensor | None = None,  # noqa: ARG002
     ) -> Loss:
+        if self.asks.draws and guide not in self._checked:
+            _check_independent(self.name, guide, batch)
+            self._checked = [guide]
         if self.asks.enumerates:
             draws = {"num_samples": self.num_particles} if self.asks.draws else {}
             guide = config_enumerate(guide, default="parallel", **draws)
@@ -161,3 +169,21 @@ class PyroELBO(Algorithm):
             loss = torch.tensor(total, dtype=torch.float64, device=batch.prompt.device) / len(batch)
         bound = -loss.detach()
         return Loss(surrogate=loss, bound=bound.expand(len(batch)), terms={}, objective=bound)
+
+
+@torch.no_grad()
+def _check_independent(name: str, guide: Program, batch: Batch) -> None:
+    """Refuse a guide with a law that differs between values of a site before it.
+
+    Raises:
+        ValueError: names the site.
+    """
+    laid_out = poutine.enum(config_enumerate(guide, default="parallel", num_samples=2), -1 - PLATES)
+    with seeded(0, batch.prompt.device):  # takes nothing from the fit
+        sites = latent_sites(poutine.trace(laid_out).get_trace(batch))
+    for site in sites.values():
+        if any(size > 1 for size in site["fn"].batch_shape[:-PLATES]):
+            raise ValueError(
+                f"inference: {name}: the guide's law of {site['name']} depends on a site before it, and Pyro weighs "
+                "its draws as if each belonged to every value of that site, which is no bound; use inference=iwae"
+            )

@@ -203,6 +203,31 @@ def test_the_guide_reads_the_mean_of_the_tokens_of_each_label_and_their_share(
     assert not without[:, whole.shape[1] :].any()
 
 
+def test_labels_belong_to_their_tokens_however_long_the_response(
+    make_backbone: MakeBackbone, make_batch: MakeBatch, randomise: Randomise
+) -> None:
+    """A dream is shorter or longer than the response that its labels were made for."""
+    backbone = make_backbone("llama")
+    model, batch = annotated_lm(backbone), with_labels(make_batch(backbone, responses=(5, 4, 5)))
+    guide = AnnotatedGuide(model)
+    randomise(guide, backbone=False)
+    assert batch.annotations is not None
+    assert batch.response is not None
+    assert batch.response_mask is not None
+    cut = batch.annotations.clone()
+    cut[:, 3:] = 0
+    expected, found = (
+        guide.posterior(replace(batch, annotations=labels))["z"].logits for labels in (cut, cut[:, :3])
+    )
+    torch.testing.assert_close(found, expected)
+    short = {"response": batch.response[:, :2], "response_mask": batch.response_mask[:, :2]}
+    expected, found = (
+        guide.posterior(replace(batch, annotations=labels, **short))["z"].logits
+        for labels in (batch.annotations[:, :2], batch.annotations)
+    )
+    torch.testing.assert_close(found, expected)
+
+
 def test_kept_features_are_those_of_the_labels(make_backbone: MakeBackbone) -> None:
     backbone = make_backbone("llama")
     one, other = AnnotatedGuide(annotated_lm(backbone)), AmortizedGuide(annotated_lm(backbone))

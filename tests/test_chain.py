@@ -6,12 +6,15 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyro
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from pyro import poutine
-from stratagem.guides import AutoregressiveGuide
+from stratagem.guides import AutoregressiveGuide, ExactGuide, OriginGuide, SemiAmortisedGuide
+from stratagem.inference.build import build_backbone, build_step
 from stratagem.inference.commands import main
 from stratagem.inference.expectations import Enumerate, Sample
 from stratagem.inference.gradients import Exact, Pathwise
@@ -221,3 +224,22 @@ def test_a_chain_is_fitted_saved_and_read_again(model: str, tmp_path: Path) -> N
     z = {name: [0.5, -0.5] for name in saved.latents}
     pyro.set_rng_seed(0)
     assert len(generate(saved, ["sort 3 1 2 :"], z, n=2, max_new_tokens=4)) == 2
+
+
+@pytest.mark.parametrize("make", [ExactGuide, SemiAmortisedGuide, OriginGuide])
+def test_guides_that_ask_for_router_and_decoder_refuse_a_chain(make: Any, make_backbone: Make) -> None:
+    for model in (kind(make_backbone("llama"), Categorical(3)) for kind in MODELS.values()):
+        with pytest.raises(
+            ValueError, match=r"has no router and no decoder.*use guide=amortized, or guide=auto"
+        ):
+            make(model)
+
+
+def test_an_algorithm_that_a_chain_cannot_have_is_refused_before_its_data_are_made(tmp_path: Path) -> None:
+    save_tiny_base(tmp_path / "base")
+    words = [f"lm={tmp_path / 'base'}", "model=segmented", "inference=elbo_pathwise"]
+    with initialize_config_module("stratagem.configs", version_base="1.3"):
+        config = compose("fit", words)
+    backbone = build_backbone(config)
+    with pytest.raises(ValueError, match="Pathwise needs every latent to be reparameterised"):
+        build_step(config, backbone)

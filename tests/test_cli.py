@@ -518,6 +518,10 @@ BAD_FITS: dict[str, tuple[Callable[[Path], Sequence[str]], str]] = {
     "steps": (lambda _: ["fit.steps=0"], r"fit\.steps must be at least 1, got 0"),
     "words for numbers": (lambda _: ["fit.steps=many"], r"fit\.steps.*many"),
     "rate": (lambda _: ["optim.lr.router=-1"], r"router=-1"),
+    "a file that nothing reads": (
+        lambda d: [f"path={write(d / 'prompts.txt', 'a')}"],
+        r"path=.*prompts\.txt: TaskData reads no file; pass data=pairs, data=self or data=text",
+    ),
     "nothing to resume": (lambda _: ["resume=true"], "no run there; expected"),
 }
 
@@ -616,8 +620,12 @@ def test_a_run_that_is_not_there_is_named(name: str, command: Command, pairs: Pa
             "prompt,response\nsort 1 :,1 ; 2\nsort 2 :," + "1 " * 60,
             r"row 2, prompt 'sort 2 :': .* context of 48",
         ),
+        (
+            "prompt,response,z\nsort 1 :,1 ; 2,mine",
+            "p.csv: infer writes columns of the names z, which the file has; rename them",
+        ),
     ],
-    ids=["no responses", "too long"],
+    ids=["no responses", "too long", "taken"],
 )
 def test_a_bad_file_to_infer_from_gets_one_line(
     text: str, named: str, command: Command, run: Path, tmp_path: Path

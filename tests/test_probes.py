@@ -146,10 +146,23 @@ def test_the_command_prints_and_writes_what_it_finds(
         capfd.readouterr()
         main(["probe", f"run={run}", "device=cpu", "probe=neighbours", "probe.number=2"])
         said = capfd.readouterr().out
+        for labels in ("[nuisance]", "nuisance"):
+            main(
+                [
+                    "probe",
+                    f"run={run}",
+                    "device=cpu",
+                    "probe=neighbours",
+                    "probe.number=2",
+                    f"labels={labels}",
+                ]
+            )
+            assert "neighbours/nuisance" in capfd.readouterr().out
         with pytest.raises(SystemExit):
             main(["probe", f"run={run}", "device=cpu", "labels=[colour]"])
-    assert "the data of the run have no such names; they have strategy and nuisance" in "".join(
-        capfd.readouterr()
+    assert (
+        "labels=colour: the data of the run have no such names; they have strategy and nuisance"
+        in "".join(capfd.readouterr())
     )
     assert said.splitlines()[0].split()[:3] == ["text", "neighbour", "1"]
     rows = list(csv.DictReader((run / "probes" / "neighbours.csv").read_text().splitlines()))

@@ -8,19 +8,21 @@ from functools import partial
 
 import pytest
 import torch
-from stratagem.guides import AmortizedGuide, OriginGuide, RefinedGuide, SemiAmortisedGuide
+from stratagem.guides import AmortizedGuide, FlowGuide, OriginGuide, RefinedGuide, SemiAmortisedGuide, refined
 from stratagem.guides.refined import LARGEST
 from stratagem.models import (
     Backbone,
     Batch,
     Categorical,
     Dirichlet,
+    Example,
     Latent,
     LatentLM,
     MixturePrior,
     Normal,
     VampPrior,
     VonMisesFisher,
+    collate,
 )
 from torch import Tensor, nn
 
@@ -69,22 +71,22 @@ def test_steps_come_nearer_to_the_posterior_of_each_datum(
 
 @guides
 def test_a_step_is_along_the_gradient_of_the_bound(
-    kind: str, make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel
+    kind: str,
+    make_backbone: MakeBackbone,
+    make_batch: MakeBatch,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against finite differences at the same draws, in each parameter of the law."""
     model = strong(make_backbone, make_model, Normal(2), 0.3)
+    monkeypatch.setattr(refined, "LARGEST", 1e9)
     batch = make_batch(model.backbone)
     guide = GUIDES[kind](model, num_particles=3).double()
     parameters = {"z": 0.3 * torch.randn(len(batch), 4, dtype=torch.float64)}
     found = guide._gradients(batch, parameters)["z"]
-    noise = {}
 
     def bound(value: Tensor) -> Tensor:
-        law = Normal(2).law(value)
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
-            noise["z"] = law.rsample((3,))
-        z = noise["z"]
+        law, z = Normal(2).law(value), guide._draws("z", value)
         prior = model.router(batch)["z"]
         log_lik = model.decoder(batch, {"z": z}).log_prob(batch.response)
         return (log_lik + prior.log_prob(z) - law.log_prob(z)).mean(0)
@@ -116,6 +118,19 @@ def test_start_and_step_sizes_are_learned_and_the_model_is_not_moved_by_the_step
 
 
 @guides
+def test_the_law_of_a_datum_is_the_same_whatever_stands_beside_it(
+    kind: str, make_backbone: MakeBackbone, make_model: MakeModel
+) -> None:
+    model = strong(make_backbone, make_model, Normal(2))
+    guide = GUIDES[kind](model, num_particles=2).double()
+    one, others = Example((3, 4), (5, 6)), [Example((5,), (4, 3, 6)), Example((6, 3, 3), (4,))]
+    rows = [[one], [one, *others], [others[0], one], [*others, one]]
+    means = [guide.posterior(collate(row, 0))["z"].mean[row.index(one)] for row in rows]
+    for mean in means[1:]:
+        torch.testing.assert_close(mean, means[0], atol=1e-9, rtol=0)
+
+
+@guides
 def test_one_datum_cannot_throw_its_law_far_away(
     kind: str, make_backbone: MakeBackbone, make_batch: MakeBatch, make_model: MakeModel
 ) -> None:
@@ -135,6 +150,18 @@ def test_what_has_no_gradient_is_refused(make_backbone: MakeBackbone, make_model
             make(model)
         with pytest.raises(ValueError, match="steps and num_particles of at least 1"):
             make(make_model(make_backbone("gpt2"), "prefix", {"z": Normal(2)}), steps=0)
+    mixed = make_model(make_backbone("gpt2"), "prefix", {"a": Categorical(2), "b": Normal(2)})
+    with pytest.raises(ValueError, match=r"; use guide=amortized$"):
+        OriginGuide(mixed)
+
+
+def test_laws_that_are_changed_afterwards_are_no_vamp_prior(
+    make_backbone: MakeBackbone, make_model: MakeModel
+) -> None:
+    model = make_model(make_backbone("gpt2"), "prefix", {"z": Normal(2)}, partial(VampPrior, components=3))
+    for make in (FlowGuide, SemiAmortisedGuide, OriginGuide):
+        with pytest.raises(ValueError, match="router=vamp makes p"):
+            make(model)
 
 
 def test_a_mixture_is_the_mean_of_its_members(make_backbone: MakeBackbone, make_batch: MakeBatch) -> None:

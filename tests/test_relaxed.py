@@ -27,7 +27,7 @@ from stratagem.inference.inference import Inference
 from stratagem.inference.log_quantities import LogQuantities
 from stratagem.inference.objectives import ELBO, IWAE, PIWAE, FreeBitsPerDimension, Objective
 from stratagem.inference.schedules import Linear
-from stratagem.inference.terms import Term
+from stratagem.inference.terms import RouterSupport, Term
 from stratagem.models import Backbone, Batch, Capability, Categorical, Latent, LatentLM, Normal, PooledRouter
 from torch import Tensor, nn
 
@@ -504,3 +504,25 @@ def test_rebar_on_a_continuous_site_of_a_program_of_ones_own_is_refused() -> Non
         ValueError, match=r"Rebar: site z is drawn from Normal, .* every site to be categorical"
     ):
         Inference(ELBO(), Sample(2), Rebar())(LinearGaussian(), GaussianGuide(), gaussian_batch())
+
+
+@pytest.mark.parametrize("num", [1, 2, 4])
+def test_terms_beside_rebar_see_the_router_of_each_datum(
+    num: int,
+    make_backbone: Callable[..., Backbone],
+    make_batch: Callable[..., Batch],
+    make_model: Callable[..., LatentLM],
+    randomise: Callable[..., None],
+) -> None:
+    """Three data, each with a law of its own, for fewer draws, as many or more."""
+    model = make_model(make_backbone("llama"), router=PooledRouter)
+    guide, batch = AmortizedGuide(model), make_batch(model.backbone)
+    randomise(nn.ModuleDict({"model": model.routers, "guide": guide}), backbone=False)
+    values = [
+        Inference(ELBO(), Sample(num), gradient, {"t": RouterSupport(floor=0.3)})(
+            model, guide, batch, 0.5
+        ).terms["t"]
+        for gradient in (Rebar(), ScoreFunction())
+    ]
+    torch.testing.assert_close(*values)
+    assert values[0].std() > 1e-3

@@ -11,10 +11,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.nn import PyroModule, PyroParam
-from stratagem.guides import AmortizedGuide
+from stratagem.guides import AmortizedGuide, FlowGuide
+from stratagem.guides.flow import MADE_BY
 from stratagem.inference.expectations import Sample
 from stratagem.inference.gradients.rescoring import rescore
-from stratagem.inference.log_quantities import LogQuantities
+from stratagem.inference.log_quantities import LogQuantities, Run
 from stratagem.models import Backbone, Batch, LatentLM, Lora, Normal, PooledRouter
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -188,3 +189,26 @@ def test_a_frozen_reader_whose_features_are_kept_runs_its_head_alone(
     with backbone.lm.base_model.register_forward_hook(lambda *_: calls.append(1)):
         rescore(log, z, fixed=True)
     assert not calls
+
+
+@pytest.mark.parametrize("flow", MADE_BY)
+def test_the_weights_of_a_flow_are_held_as_well(
+    flow: str,
+    make_backbone: Callable[..., Backbone],
+    make_batch: Callable[..., Batch],
+    make_model: Callable[..., LatentLM],
+) -> None:
+    """Of z that the flow has drawn itself, whose inverse it keeps with the gradients of the draw."""
+    model = make_model(make_backbone("llama"), "prefix", {"z": Normal(3)})
+    guide = FlowGuide(model, flow)
+    log = Sample(4)(model, guide, make_batch(model.backbone), Run(alone=True))
+    z = {name: site.z for name, site in log.sites.items()}
+    torch.testing.assert_close(rescore(log, z, fixed=True), log.log_q, rtol=1e-4, atol=1e-4)
+    assert not rescore(log, {name: value.detach() for name, value in z.items()}, fixed=True).requires_grad
+    at = {name: value.detach().requires_grad_() for name, value in z.items()}
+    through = torch.autograd.grad(rescore(log, z, fixed=True).sum(), list(z.values()))
+    alone = torch.autograd.grad(rescore(log, at, fixed=True).sum(), list(at.values()))
+    torch.testing.assert_close(through, alone, rtol=1e-3, atol=1e-4)
+    live = rescore(log, at, fixed=False)
+    found = torch.autograd.grad(live.sum(), list(guide.flows.parameters()), allow_unused=True)
+    assert any(g is not None and g.abs().max() > 0 for g in found)

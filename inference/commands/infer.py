@@ -21,11 +21,12 @@ from ..data import FileData, TextData
 from ..dataset import Dataset, truncate
 from ..evaluation import Posteriors, posteriors
 from ..evaluation.posteriors import PARTICLES
-from .load import load_program
+from .load import check_sizes, load_program
 
 
 def run(config: DictConfig) -> None:
     """Write a file with the input's columns, ``p(z|x)``, ``q(z|x,y)`` and the exact ``p(z|x,y)`` beside them."""
+    check_sizes(config)
     data = instantiate(node(config, "data"))
     if not isinstance(data, FileData | TextData) or not data.pairs or any(y is None for _, y in data.pairs):
         raise ValueError(
@@ -56,6 +57,10 @@ def run(config: DictConfig) -> None:
     )
     assert data.path is not None
     path = Path(data.path)
+    if taken := [name for name in data.rows[0].columns if name in found]:
+        raise ValueError(
+            f"{path}: infer writes columns of the names {', '.join(taken)}, which the file has; rename them in the file"
+        )
     suffix = ".csv" if path.suffix.lower() == ".txt" else path.suffix
     out = Path(config.out) if config.out else path.with_suffix(f".inferred{suffix}")
     write_rows(out, [row.columns | {k: v[i] for k, v in found.items()} for i, row in enumerate(data.rows)])

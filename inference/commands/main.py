@@ -41,8 +41,11 @@ commands
 
 `stratagem <command> --help` lists its settings and the groups they come from."""
 
-TEXTS = ("prompt", "run", "path", "out", "lm", "labels", "paraphrases")
-"""Settings whose value is a text and never a list."""
+TEXTS = (
+    *("prompt", "run", "path", "out", "lm", "labels", "paraphrases"),
+    *("data.separator", "data.prompt_column", "data.response_column"),
+)
+"""Settings whose value is a text; labels in brackets are a list."""
 
 BARE = {"compare": "run", "experiment": "experiment"}
 """Of commands that take a word without a key, the setting that it is the value of."""
@@ -105,6 +108,8 @@ def _settings(words: Sequence[str]) -> list[str]:
 
 def _quoted(word: str) -> str:
     key, _, text = word.partition("=")
+    if key == "labels" and text.startswith("["):
+        return word
     if key not in TEXTS or re.fullmatch(r"[\w./:@%+-]*|'.*'|\".*\"", text, re.DOTALL):
         return word
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"

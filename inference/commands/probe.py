@@ -27,9 +27,9 @@ def run(config: DictConfig) -> None:
     probe: Probe = instantiate(node(config, "probe"))
     model, guide, data, seed = load_for_figures(config)
     folder = Path(config.run)
-    space = space_of(
-        model, guide, data, seed, folder / "data", config.batch_size, config.limit, node(config, "labels")
-    )
+    labels = node(config, "labels")
+    labels = [labels] if isinstance(labels, str) else labels
+    space = space_of(model, guide, data, seed, folder / "data", config.batch_size, config.limit, labels)
     with seeded(seed, model.backbone.device):
         found = probe(space)
     path = folder / "probes" / HydraConfig.get().runtime.choices["probe"]

@@ -119,5 +119,8 @@ def _copy(log: LogQuantities, place: int) -> LogQuantities:
 
 def _plain(site: Site, size: int) -> Site:
     """The draws of a site as integers, with their laws."""
-    prior, posterior = (Categorical(logits=law.logits[:size]) for law in (site.prior, site.posterior))
+    shape = site.z.shape[:-1]  # a router's law may be that of the data alone
+    prior, posterior = (
+        Categorical(logits=law.expand(shape).logits[:size]) for law in (site.prior, site.posterior)
+    )
     return Site(site.z[:size].argmax(-1), prior, posterior, site.log_prior[:size], site.log_q[:size])
