@@ -114,5 +114,12 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
             f"data.annotations: {type(step.model).__name__} is told none; set model=annotated, or leave them out"
         )
     about = describe(backbone, node(config, "model"), node(config, "guide"))
-    write_atomic(folder / "model" / CONFIG, json.dumps(about, indent=2).encode())
+    path = folder / "model" / CONFIG
+    before = json.loads(path.read_text())["lm"] if config.resume and path.is_file() else about["lm"]
+    if before["fingerprint"] != backbone.fingerprint:
+        raise ValueError(
+            f"resume=true: {folder} was started on the base {before['name']} (digest {before['fingerprint']}), but "
+            f"{backbone.name} is another (digest {backbone.fingerprint}); give lm= the base that it was started on"
+        )
+    write_atomic(path, json.dumps(about, indent=2).encode())
     return Plan(backbone, step, data, optim, settings)

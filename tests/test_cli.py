@@ -344,7 +344,14 @@ def test_a_sweep_fits_each_choice_in_a_folder_of_its_own(
     assert sorted((c.seed, c.fit.mixed_precision) for c in configs) == [
         (seed, precision) for seed in (0, 1) for precision in ("bf16", "no")
     ]
-    assert len(list((tmp_path / "runs").rglob("evaluation.json"))) == 4
+    ends = sorted((tmp_path / "runs").rglob("evaluation.json"))
+    assert len(ends) == 4
+    shutil.rmtree(ends[0].parent)
+    before = ends[1].with_name("metrics.jsonl").read_bytes()
+    said = command(*tiny_fit(base, tmp_path / "runs", *sweep, "resume=true"))
+    assert said.status == 0, said.out
+    assert sorted((tmp_path / "runs").rglob("evaluation.json")) == ends, "those that had not begun are begun"
+    assert ends[1].with_name("metrics.jsonl").read_bytes() == before, "those that had ended are as they were"
     outputs(command("generate", f"run={paths[0].parent}", f"prompt={PROMPT}", "max_new_tokens=2"))
 
 
@@ -601,6 +608,21 @@ def test_a_base_that_is_another_is_refused_naming_both(
         assert len(said.lines) == 1
         assert f"trained on the base {base}" in said.out
         assert f"but {other} is another" in said.out
+
+
+def test_a_fit_does_not_go_on_with_another_base(command: Command, base: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(base, mine)
+    assert command(*tiny_fit(mine, tmp_path / "run", *THREE)).status == 0
+    about = (tmp_path / "run" / "model" / "config.json").read_bytes()
+    shutil.rmtree(mine)
+    save_tiny_base(mine, seed=1)
+    said = command(*tiny_fit(mine, tmp_path / "run", *THREE, "resume=true"))
+    assert said.status == 1
+    assert re.search(
+        r"resume=true: .* was started on the base .*mine \(digest \w+\), but .*mine is another", said.out
+    )
+    assert (tmp_path / "run" / "model" / "config.json").read_bytes() == about
 
 
 @pytest.mark.parametrize("name", ["evaluate", "infer"])

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ...models import LatentLM, calibrate, is_latent_program
@@ -19,7 +20,7 @@ from ..fit import STATE, Step, fit
 from ..reduction import check_reducible
 from ..refit import free_steps
 from ..response_cache import response_cache
-from ..run_folder import check_run, write_config
+from ..run_folder import CONFIG_FILE, check_run, write_config
 from ..starts import pick_start
 from . import prune
 from .report import write_evaluation
@@ -32,6 +33,8 @@ def run(config: DictConfig) -> float:
     began = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     is_main = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not (folder / CONFIG_FILE).is_file():
+        config.resume = False  # of a sweep that goes on, a fit that had not begun
     if is_main:
         check_run(config, folder)
     plan = build_plan(config, folder)
