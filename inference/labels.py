@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..models.text import shorten
 from .data import Data, FileData
 from .dataset import Dataset
 from .evaluation.meaning import nuisance_labels, strategy_labels
@@ -10,8 +11,10 @@ from .evaluation.meaning import nuisance_labels, strategy_labels
 def labels_of(test: Dataset, data: Data, name: str | None) -> list[str]:
     """A name for each datum: of a task its strategy where nothing is asked for, or its nuisance; or a column of a file.
 
+    The data have responses of the base and not those of the file, so that a column has to be about the prompts.
+
     Raises:
-        ValueError: a name that the data do not have.
+        ValueError: a name that the data do not have, or a column that says two things of one prompt.
     """
     if data.task is not None and name in (None, "strategy", "nuisance"):
         if name == "nuisance":
@@ -30,5 +33,12 @@ def labels_of(test: Dataset, data: Data, name: str | None) -> list[str]:
             else "none"
         )
         raise ValueError(f"labels={name}: the data of the run have no such names; they have {known}")
-    of_prompt = {row.prompt + data.separator: row.columns[name] for row in reversed(data.rows)}
+    of_prompt: dict[str, str] = {}
+    for row in data.rows:
+        word = row.columns[name]
+        if (first := of_prompt.setdefault(row.prompt + data.separator, word)) != word:
+            raise ValueError(
+                f"labels={name}: the file says {first!r} and {word!r} of the prompt {shorten(row.prompt)!r}; expected "
+                "the same in all rows of a prompt, since the figures are of other responses to it than the file's"
+            )
     return [of_prompt.get(prompt, "none") for prompt in test.prompts]

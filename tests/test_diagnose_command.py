@@ -97,6 +97,13 @@ def test_names_and_paraphrases_come_from_files_and_probes_by_name(
     assert 0 <= figures["stability/paraphrase"] <= 1
     label = read_inference_data(run / "posterior.nc")["constant_data"]["label"]
     assert set(label.values.tolist()) <= {"large", "small"}
+    with pairs.open("a") as file:
+        file.write(rows[0].replace("large", "LARGE").replace("small", "SMALL") + "\n")
+    status, said = called(capfd, *words, "labels=size")
+    assert status == 1
+    assert re.search(
+        r"labels=size: the file says '(\w+)' and '\w+' of the prompt 'sort .*'; expected the same", said
+    )
     status, said = called(capfd, *words, "labels=colour")
     assert status == 1
     assert "labels=colour: the data of the run have no such names; they have prompt, response, size" in said

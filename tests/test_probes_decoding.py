@@ -18,6 +18,7 @@ from stratagem.inference.probes import (
     Traversal,
 )
 from stratagem.inference.probes.distance import EditDistance, EmbeddingDistance
+from stratagem.inference.probes.interpolation import _pairs as ends_of
 from stratagem.inference.probes.paths import linear, spherical
 from stratagem.inference.probes.searches import Evolution, SearchStep, SmoothedGradient
 from stratagem.inference.probes.subspace import codes, matrix_subspace
@@ -384,3 +385,12 @@ def test_points_that_are_the_same_have_no_map() -> None:
     same = known_space(KnownCoder(torch.ones(20, 3), exactly), kind=["a", "b"] * 10)
     with pytest.raises(ValueError, match="all points are the same, so that there is nothing to map"):
         Clusters()(same)
+
+
+@pytest.mark.parametrize(("texts", "pairs"), [(2, 3), (7, 3), (7, 20), (8, 4)])
+def test_no_text_is_an_end_again_before_all_have_been(texts: int, pairs: int) -> None:
+    ends = ends_of(texts, pairs, np.random.default_rng(0))
+    assert ends.shape == (2, pairs)
+    assert (ends[0] != ends[1]).all()
+    counts = np.bincount(ends.T.ravel()[: texts // 2 * 2], minlength=texts)
+    assert counts.max() == 1

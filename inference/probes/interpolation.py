@@ -66,7 +66,7 @@ class Interpolation(Probe):
                 "probe interpolation: one text has nothing between it and another; give more data"
             )
         rng = np.random.default_rng(self.seed)
-        ends = np.array([rng.choice(len(chart.points), 2, replace=False) for _ in range(self.pairs)]).T
+        ends = _pairs(len(chart.points), self.pairs, rng)
         way = PATHS["spherical" if chart.on_sphere else self.path]
         points = way(chart.points[ends[0]], chart.points[ends[1]], self.steps)  # (P, S, D)
         flat = chart.decode(
@@ -88,13 +88,20 @@ class Interpolation(Probe):
         given = [space.data.responses[i] for i in ends.ravel()]
         for name, values in (("quality", ends), ("quality_exchanged", ends[::-1])):
             decoded = chart.decode(chart.points[values.ravel()], ends.ravel().tolist(), self.temperature)
-            figures |= averaged(f"interpolation/{name}", 1 - distance(decoded, given))
+            figures |= averaged(f"interpolation/{name}", 1 - distance(decoded, given), ends.ravel())
         rows: list[dict[str, str | float]] = [
             {"pair": float(p), "way": float(t), "response": y, "prompt": space.data.prompts[ends[0, p]]}
             for p, row in enumerate(texts)
             for t, y in zip(np.linspace(0, 1, self.steps), row, strict=True)
         ]
         return Reading(figures, rows, _picture(from_first, from_last))
+
+
+def _pairs(texts: int, pairs: int, rng: np.random.Generator) -> np.ndarray:
+    """``(2, P)``: two texts for each pair, none of them again before all have been."""
+    rounds = -(-pairs // (texts // 2))
+    drawn = [rng.permutation(texts)[: texts // 2 * 2].reshape(-1, 2) for _ in range(rounds)]
+    return np.concatenate(drawn)[:pairs].T
 
 
 def _picture(from_first: np.ndarray, from_last: np.ndarray) -> Figure:
