@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from stratagem.inference.commands import generate as generate_command
 from stratagem.inference.commands import main
 from stratagem.inference.commands.main import COMMANDS
+from stratagem.inference.locking import alone_in
 from stratagem.inference.metrics import read_metrics
 from stratagem.models import LatentLM
 from stratagem.models.pretrained import load_pretrained
@@ -256,6 +257,22 @@ def test_inferring_writes_beside_the_columns(suffix: str, command: Command, run:
     assert command("infer", f"run={run}", f"path={path}", f"out={elsewhere}").status == 0
     numbers = [json.loads(line) for line in elsewhere.read_text().splitlines()]
     assert [float(row["log_p"]) for row in found] == pytest.approx([n["log_p"] for n in numbers], abs=2e-4)
+
+
+def test_prompts_to_infer_from_end_as_those_of_the_run(command: Command, base: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    bare.write_text("prompt,response\n" + "".join(f"sort {k} {k + 1},{k}\n" for k in range(1, 6)))
+    run, of_the_task = tmp_path / "run", ("data.num_t", "data.responses_per_prompt")
+    words = tiny_fit(
+        base, run, *THREE, "data=pairs", f"path={bare}", "data.separator= :", "data.test_share=0.5"
+    )
+    said = command(*(word for word in words if not word.startswith(of_the_task)))
+    assert said.status == 0, said.out
+    found = []
+    for more in ([], ["data.separator= :"], ["data.separator="]):
+        assert command("infer", f"run={run}", f"path={bare}", *more).status == 0
+        found.append([row.columns["log_p"] for row in read_rows(bare.with_name("bare.inferred.csv"))])
+    assert found[0] == found[1] != found[2]
 
 
 def test_inferring_a_continuous_latent(command: Command, continuous: Path, pairs: Path) -> None:
@@ -596,6 +613,15 @@ def test_a_run_that_is_there_is_not_overwritten(command: Command, run: Path, bas
     assert re.search(r"resume=true: seed is 7, but .* was started with 0", other.out)
     assert {path: path.read_bytes() for path in before} == before
     assert (run / "log.txt").read_text().startswith(log)
+
+
+def test_two_processes_do_not_share_a_folder(command: Command, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with alone_in(tmp_path / "run"):
+        said = command(*tiny_fit(base, tmp_path / "run"))
+    assert said.status == 1
+    assert re.search(r"run=.*run: another process is at work in this folder", said.out)
+    assert command(*tiny_fit(base, tmp_path / "run")).status == 0
 
 
 def test_a_base_that_is_another_is_refused_naming_both(

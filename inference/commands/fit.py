@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +18,7 @@ from ..checkpoint import Progress
 from ..dataset import make_dataset, standardise
 from ..evaluation import evaluate
 from ..fit import STATE, Step, fit
+from ..locking import alone_in
 from ..reduction import check_reducible
 from ..refit import free_steps
 from ..response_cache import response_cache
@@ -30,9 +32,14 @@ log = logging.getLogger(__name__)
 
 def run(config: DictConfig) -> float:
     """Fit, evaluate, and write the run's folder; the held-out objective."""
-    began = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     is_main = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    with alone_in(folder) if is_main else nullcontext():
+        return _fit(config, folder, is_main)
+
+
+def _fit(config: DictConfig, folder: Path, is_main: bool) -> float:
+    began = time.perf_counter()
     if HydraConfig.get().mode == RunMode.MULTIRUN and not (folder / CONFIG_FILE).is_file():
         config.resume = False  # of a sweep that goes on, a fit that had not begun
     if is_main:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyro
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pyro import poutine
@@ -21,13 +22,14 @@ from ..data import FileData, TextData
 from ..dataset import Dataset, truncate
 from ..evaluation import Posteriors, posteriors
 from ..evaluation.posteriors import PARTICLES
+from ..run_folder import CONFIG_FILE, read_config
 from .load import check_sizes, load_program
 
 
 def run(config: DictConfig) -> None:
     """Write a file with the input's columns, ``p(z|x)``, ``q(z|x,y)`` and the exact ``p(z|x,y)`` beside them."""
     check_sizes(config)
-    data = instantiate(node(config, "data"))
+    data = instantiate(_data(config))
     if not isinstance(data, FileData | TextData) or not data.pairs or any(y is None for _, y in data.pairs):
         raise ValueError(
             "infer reads responses from a file; pass data=pairs path=FILE, or data=text path=FILE"
@@ -65,6 +67,15 @@ def run(config: DictConfig) -> None:
     out = Path(config.out) if config.out else path.with_suffix(f".inferred{suffix}")
     write_rows(out, [row.columns | {k: v[i] for k, v in found.items()} for i, row in enumerate(data.rows)])
     print(f"wrote {len(data.rows)} rows to {out}")
+
+
+def _data(config: DictConfig) -> dict[str, Any]:
+    """The data's node, prompts ending as those of the run where nothing else is said."""
+    chosen = node(config, "data")
+    said = any(word.startswith("data.separator=") for word in HydraConfig.get().overrides.task)
+    if "separator" in chosen and not said and config.run and (Path(config.run) / CONFIG_FILE).is_file():
+        chosen["separator"] = node(read_config(config.run), "data").get("separator", "")
+    return chosen
 
 
 def _columns(model: LatentProgram, seen: Posteriors, data: Dataset) -> dict[str, list[Any]]:

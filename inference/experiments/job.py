@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
+from ..locking import lock
 from ..run_folder import CONFIG_FILE
 from .cells import Cell
 from .record import read_record, write_record
@@ -65,7 +65,7 @@ class Job:
         self.output = (folder / OUTPUT).open("ab")
         self.began = self.noted = time.monotonic()
         self.printed = 0
-        if not _lock(self.output):
+        if not lock(self.output):
             self.failure = "another process is at work on it; wait for it, or stop it"
             self.record = read_record(folder, cell)
             return
@@ -134,19 +134,6 @@ class Job:
     def _note(self) -> None:
         self.noted = time.monotonic()
         write_record(self.folder, replace(self.record, seconds=self.seconds))
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Lock an open file for this process and those that it hands the file to; whether nobody else had."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _reason(status: int, output: Path, start: int) -> str:
