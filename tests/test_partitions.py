@@ -371,7 +371,7 @@ def test_responses_of_the_base_are_cut_by_strategy_where_not_every_prompt_has_al
     known = [i for i, names in enumerate(told) if len(names) == 1]
     assert len(known) > 150
     strategies = [next(iter(told[i])) for i in known]
-    assert adjusted_mutual_info_score(strategies, z[known].tolist()) > 0.95
+    assert adjusted_mutual_info_score(strategies, z[known].tolist()) > 0.9
 
 
 @pytest.fixture(scope="module")

@@ -119,8 +119,9 @@ def _copy(log: LogQuantities, place: int) -> LogQuantities:
 
 def _plain(site: Site, size: int) -> Site:
     """The draws of a site as integers, with their laws."""
-    shape = site.z.shape[:-1]  # a router's law may be that of the data alone
+    of_draws = site.z.dim() - 1  # a router's law may be that of the data alone
     prior, posterior = (
-        Categorical(logits=law.expand(shape).logits[:size]) for law in (site.prior, site.posterior)
+        Categorical(logits=law.logits[:size] if len(law.batch_shape) == of_draws else law.logits)
+        for law in (site.prior, site.posterior)
     )
     return Site(site.z[:size].argmax(-1), prior, posterior, site.log_prior[:size], site.log_q[:size])
