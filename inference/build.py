@@ -99,13 +99,12 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     """
     settings = typed(FitSettings, config["fit"], "fit.")
     optim = Optim(**node(config, "optim"))
-    chosen = node(config, "data")
-    if config.path is not None and str(config.path) not in map(str, chosen.values()):
+    if config.path is not None and "${path}" not in OmegaConf.to_yaml(config["data"]):
+        kind = config["data"]["_target_"].rpartition(".")[2]
         raise ValueError(
-            f"path={config.path}: {chosen['_target_'].rpartition('.')[2]} reads no file; pass data=pairs, data=self or "
-            "data=text with it"
+            f"path={config.path}: {kind} reads no file; pass data=pairs, data=self or data=text with it"
         )
-    data: Data = instantiate(chosen)
+    data: Data = instantiate(node(config, "data"))
     torch.manual_seed(config.seed)
     backbone = build_backbone(config)
     step = build_step(config, backbone)

@@ -159,11 +159,10 @@ class BackboneReader(Reader):
             return whole
         labels = torch.zeros_like(mask, dtype=torch.long)
         if batch.annotations is not None:
-            begin = batch.prompt.shape[1]
-            known = batch.annotations[
-                :, : mask.shape[1] - begin
-            ]  # a response may be shorter or longer than its labels
-            labels[:, begin : begin + known.shape[1]] = known
+            # A response that was drawn may be shorter or longer than the labels.
+            of_response = labels[:, batch.prompt.shape[1] :]
+            width = min(of_response.shape[1], batch.annotations.shape[1])
+            of_response[:, :width] = batch.annotations[:, :width]
         number = mask.sum(-1, keepdim=True).clamp(min=1)
         parts = [whole]
         for label in range(1, self.annotations + 1):

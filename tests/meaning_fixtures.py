@@ -22,7 +22,7 @@ MUTE = [p for p, row in zip(every_prompt, telling(TASK, every_prompt), strict=Tr
 def traces(choice: Any, prompts: list[str] = TELLING) -> list[list[str]]:
     """Outputs of latents that follow strategy ``choice[k]``, or ``choice(k, n)``, with any nuisance."""
     ks = range(len(choice)) if not callable(choice) else range(S)
-    pick = choice if callable(choice) else lambda k, n: choice[k]  # noqa: ARG005
+    pick = choice if callable(choice) else lambda k, _: choice[k]
     return [
         [
             TASK.trace(p, TASK.strategies[pick(k, n)], RNG.choice(TASK.nuisances))

@@ -356,22 +356,24 @@ def test_the_mean_of_several_fits_decides(bundled: Backbone, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("task", "most"), [(BaseConversion(), 4), (Expressions(), 8)], ids=["base_conversion-4", "expressions-8"]
+    ("task", "most", "num"),
+    [(BaseConversion(), 4, 200), (Expressions(), 8, 800)],
+    ids=["base_conversion-4", "expressions-8"],
 )
 def test_responses_of_the_base_are_cut_by_strategy_where_not_every_prompt_has_all(
-    bundled: Backbone, task: Task, most: int, tmp_path: Path
+    bundled: Backbone, task: Task, most: int, num: int, tmp_path: Path
 ) -> None:
-    data = TaskData(task, num_train=400, num_test=200)
+    data = TaskData(task, num_train=400, num_test=num)
     train, test = (make_dataset(bundled, data, split, 1, tmp_path) for split in ("train", "test"))
     parts = HiddenStates(prompts=200).fit(bundled, train, most, 1)(test)
     z = parts.argmax(1)
-    assert parts.shape == (200, most)
+    assert parts.shape == (num, most)
     assert len(z.unique()) == 4
     told = [task.strategies_of(p, y) for p, y in zip(test.prompts, test.responses, strict=True)]
     known = [i for i, names in enumerate(told) if len(names) == 1]
-    assert len(known) > 150
+    assert len(known) > 0.75 * num
     strategies = [next(iter(told[i])) for i in known]
-    assert adjusted_mutual_info_score(strategies, z[known].tolist()) > 0.9
+    assert adjusted_mutual_info_score(strategies, z[known].tolist()) > 0.95
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def run(config: DictConfig) -> None:
 def _data(config: DictConfig) -> dict[str, Any]:
     """The data's node, prompts ending as those of the run where nothing else is said."""
     chosen = node(config, "data")
-    said = any(word.startswith("data.separator=") for word in HydraConfig.get().overrides.task)
+    said = any(word.lstrip("+").startswith("data.separator=") for word in HydraConfig.get().overrides.task)
     if "separator" in chosen and not said and config.run and (Path(config.run) / CONFIG_FILE).is_file():
         chosen["separator"] = node(read_config(config.run), "data").get("separator", "")
     return chosen

@@ -43,7 +43,7 @@ commands
 
 TEXTS = (
     *("prompt", "run", "path", "out", "lm", "labels", "paraphrases"),
-    *("data.separator", "data.prompt_column", "data.response_column"),
+    *("data.separator", "data.prompt_column", "data.response_column", "data.column"),
 )
 """Settings whose value is a text; labels in brackets are a list."""
 
