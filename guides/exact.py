@@ -8,19 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Batch, Capability, LatentLM
-
-
-def check_router_and_decoder(model: nn.Module) -> None:
-    """Refuse a program whose p(z|x) and p(y|x,z) cannot be asked apart.
-
-    Raises:
-        ValueError: it has no ``router`` or no ``decoder``.
-    """
-    if missing := [part for part in ("router", "decoder") if not hasattr(model, part)]:
-        raise ValueError(
-            f"guide: {type(model).__name__} has no {' and no '.join(missing)}, which this guide asks for p(z|x) and "
-            "p(y|x,z); use guide=amortized, or guide=autoregressive for latents that depend on each other"
-        )
+from .checks import check_router_and_decoder
 
 
 class ExactGuide(nn.Module):

@@ -9,8 +9,9 @@ import torch
 from pyro.distributions import TorchDistribution, constraints, transforms
 from torch import nn
 
-from ..models import Batch, LatentLM, VampPrior
+from ..models import Batch, LatentLM
 from .amortized import AmortizedGuide
+from .checks import check_no_vamp
 
 MADE_BY = {
     "affine_coupling": transforms.affine_coupling,
@@ -53,11 +54,7 @@ class FlowGuide(AmortizedGuide):
                 f"{flows}"
             )
         super().__init__(model, pooling, width, every_layer)
-        if any(isinstance(router, VampPrior) for router in getattr(model, "routers", {}).values()):
-            raise ValueError(
-                "guide flow: router=vamp makes p(z) of the guide's laws before the flows, and not of q; use "
-                "guide=amortized or guide=encoder"
-            )
+        check_no_vamp(model)
         self.flows = nn.ModuleDict()
         for name, latent in model.latents.items():
             law = latent.law(torch.zeros(latent.num_parameters))

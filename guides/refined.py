@@ -11,8 +11,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..models import Batch, Capability, LatentLM, VampPrior
-from .exact import check_router_and_decoder
+from ..models import Batch, Capability, LatentLM
+from .checks import check_no_vamp, check_router_and_decoder
 
 LARGEST = 5.0
 """Norm that the gradient of a datum is cut to."""
@@ -43,6 +43,7 @@ class RefinedGuide(nn.Module):
                 f"{num_particles} and {step_size}"
             )
         check_router_and_decoder(model)
+        check_no_vamp(model)
         enumerable = all(Capability.ENUMERABLE in latent.capabilities for latent in model.latents.values())
         for name, latent in model.latents.items():
             if Capability.REPARAMETERISED not in latent.capabilities:
@@ -50,11 +51,6 @@ class RefinedGuide(nn.Module):
                     f"guide: latent {name} is {type(latent).__name__}, whose law has no gradient by its draws; use "
                     f"{'guide=exact or ' if enumerable else ''}guide=amortized"
                 )
-        if any(isinstance(router, VampPrior) for router in model.routers.values()):
-            raise ValueError(
-                "guide: router=vamp makes p(z) of the guide's laws at learned inputs, which there are none of after "
-                "steps; use guide=amortized"
-            )
         self.steps, self.num_particles = steps, num_particles
         self._model = [model]
         self.latents = dict(model.latents)

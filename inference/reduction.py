@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..guides import AmortizedGuide, ExactGuide
-from ..models import Batch, Categorical, LatentLM, LinearConditioning, Router
+from ..models import Batch, Categorical, GroupedRouter, LatentLM, LinearConditioning
 from .dataset import readers
 from .pruning import Pruning
 
@@ -32,16 +32,15 @@ def check_reducible(model: nn.Module, guide: nn.Module) -> str:
             f"has {has}"
         )
     name = latents[0][0]
-    router, conditioning = model.routers[name], model.conditionings[name]
-    for what, part, known, expected in (
-        ("router", router, router.regroups, "one with a method regroup(), as PooledRouter has"),
-        ("conditioning", conditioning, isinstance(conditioning, LinearConditioning), "LinearConditioning"),
-        ("guide", guide, isinstance(guide, GUIDES), " or ".join(kind.__name__ for kind in GUIDES)),
+    for what, part, kinds in (
+        ("router", model.routers[name], (GroupedRouter,)),
+        ("conditioning", model.conditionings[name], (LinearConditioning,)),
+        ("guide", guide, GUIDES),
     ):
-        if not known:
+        if not isinstance(part, kinds):
             raise ValueError(
                 f"prune: {what} {type(part).__name__}: what of it belongs to which strategy is not known; expected "
-                f"{expected}"
+                f"{' or '.join(kind.__name__ for kind in kinds)}"
             )
     return name
 
@@ -77,7 +76,7 @@ def reduce(
     assert isinstance(smaller, Categorical)
     smaller.K = len(groups)
     pick = torch.eye(len(mass), dtype=torch.double)[kept]  # (G, K)
-    assert isinstance(law, Router)
+    assert isinstance(law, GroupedRouter)
     law.regroup(pick, gain, prompts)
     assert isinstance(conditioning, LinearConditioning)
     conditioning.weight = nn.Parameter(conditioning.weight[kept])

@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import nn
 
-from ..models import Categorical, LatentLM, LinearConditioning, Router
+from ..models import Categorical, GroupedRouter, LatentLM, LinearConditioning
 from .dataset import readers
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,7 @@ def revive(
     source = max(range(len(usage)), key=lambda k: (usage[k] >= DEAD, entropy[k]))
     alive = usage[half] >= DEAD and entropy[half] >= threshold * entropy[source]
     router = model.routers[name]
-    if not isinstance(model.latents[name], Categorical) or not (
-        isinstance(router, Router) and router.regroups
-    ):
+    if not isinstance(model.latents[name], Categorical) or not isinstance(router, GroupedRouter):
         return False
     if not isinstance(conditioning, LinearConditioning) or alive:
         return False

@@ -43,7 +43,16 @@ from .memory import Memory, SoftTokens
 from .program import LatentProgram, base_law, is_latent_program
 from .prompt import EncodedPrompt, encode_prompt
 from .reader import BackboneReader, EncoderReader, Reader
-from .routers import LearnedPrior, MixturePrior, PooledRouter, Router, TokenRouter, UniformPrior, VampPrior
+from .routers import (
+    GroupedRouter,
+    LearnedPrior,
+    MixturePrior,
+    PooledRouter,
+    Router,
+    TokenRouter,
+    UniformPrior,
+    VampPrior,
+)
 from .template import Tagged, Template
 
 __all__ = [
@@ -67,6 +76,7 @@ __all__ = [
     "Frozen",
     "Full",
     "Generation",
+    "GroupedRouter",
     "KeyValuePrefix",
     "LanguageModel",
     "Latent",

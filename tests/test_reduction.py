@@ -225,7 +225,7 @@ def test_what_cannot_be_told_apart_by_strategy_is_refused(
         (
             routed,
             AmortizedGuide(routed),
-            r"router Unknown: .*expected one with a method regroup\(\), as PooledRouter",
+            r"router Unknown: .*expected GroupedRouter",
         ),
         (bare, AmortizedGuide(bare), "conditioning Bare.*expected LinearConditioning"),
         (model, nn.Linear(1, 1), "guide Linear.*expected AmortizedGuide or ExactGuide"),

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...models import Batch, LatentProgram, annotate
 from ...models.generation import in_order
@@ -50,19 +50,12 @@ def run(config: DictConfig) -> None:
         examples.append(example)
     prompts, responses = [x for x, _ in data.pairs], [y or "" for _, y in data.pairs]
     dataset = Dataset(examples, prompts, responses, model.backbone.pad_id)
+    _check_names(model, guide, data, dataset)
     torch.manual_seed(0)
     seen = posteriors(model, guide, dataset, config.batch_size)
-    found = (
-        _columns(model, seen, dataset)
-        | _moments(model, seen, dataset, config.batch_size)
-        | _likelihoods(seen)
-    )
+    found = _found(model, seen, dataset, config.batch_size)
     assert data.path is not None
     path = Path(data.path)
-    if taken := [name for name in data.rows[0].columns if name in found]:
-        raise ValueError(
-            f"{path}: infer writes columns of the names {', '.join(taken)}, which the file has; rename them in the file"
-        )
     suffix = ".csv" if path.suffix.lower() == ".txt" else path.suffix
     out = Path(config.out) if config.out else path.with_suffix(f".inferred{suffix}")
     write_rows(out, [row.columns | {k: v[i] for k, v in found.items()} for i, row in enumerate(data.rows)])
@@ -76,6 +69,21 @@ def _data(config: DictConfig) -> dict[str, Any]:
     if "separator" in chosen and not said and config.run and (Path(config.run) / CONFIG_FILE).is_file():
         chosen["separator"] = node(read_config(config.run), "data").get("separator", "")
     return chosen
+
+
+def _check_names(model: LatentProgram, guide: nn.Module, data: FileData | TextData, dataset: Dataset) -> None:
+    """Refuse a file with columns of the names that are written, by those of its first row."""
+    first = Dataset(dataset.examples[:1], dataset.prompts[:1], dataset.responses[:1], dataset.pad_id)
+    found = _found(model, posteriors(model, guide, first, 1), first, 1)
+    if taken := [name for name in data.rows[0].columns if name in found]:
+        raise ValueError(
+            f"{data.path}: infer writes columns of the names {', '.join(taken)}, which the file has; rename them "
+            "there"
+        )
+
+
+def _found(model: LatentProgram, seen: Posteriors, data: Dataset, size: int) -> dict[str, list[Any]]:
+    return _columns(model, seen, data) | _moments(model, seen, data, size) | _likelihoods(seen)
 
 
 def _columns(model: LatentProgram, seen: Posteriors, data: Dataset) -> dict[str, list[Any]]:

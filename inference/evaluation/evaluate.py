@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ...models import Capability, Example, LatentProgram, generate
+from ...models import Example, LatentProgram, generate
 from ...models.text import decode
 from ..data import Data
 from ..dataset import Dataset, cache_path, make_dataset, sample_base
@@ -81,7 +81,8 @@ def evaluate(
             )
             base = [OfBase(test.responses, None if values is None else values.posterior)]
             base += [
-                _of_base(model, guide, test, length, seed + 1000 + n, batch_size) for n in range(1, draws)
+                _of_base(model, guide, test, length, seed + 1000 + n, batch_size, seen.exact)
+                for n in range(1, draws)
             ]
             figures |= task_figures(task, model.backbone, test, seen, sampled, forced, base, length, seed)
     return Evaluation(figures, test, seen)
@@ -109,12 +110,12 @@ def on_base(model: LatentProgram, test: Dataset, data: Data, seed: int, cache: P
 
 
 def _of_base(
-    model: LatentProgram, guide: nn.Module, data: Dataset, length: int, seed: int, size: int
+    model: LatentProgram, guide: nn.Module, data: Dataset, length: int, seed: int, size: int, exact: bool
 ) -> OfBase:
     """Further responses of the base to the prompts of the data, with the posterior where z can be summed over."""
     ids = sample_base(model.backbone, data.examples, length, seed)
     texts = [decode(model.backbone, row) for row in ids]
-    if any(Capability.ENUMERABLE not in latent.capabilities for latent in model.latents.values()):
+    if not exact:
         return OfBase(texts)
     examples = [Example(e.prompt, row) for e, row in zip(data.examples, ids, strict=True)]
     seen = posteriors(model, guide, Dataset(examples, data.prompts, texts, data.pad_id), size)

@@ -3,11 +3,12 @@
 from .mixture import MixturePrior
 from .pooled import PooledRouter
 from .prior import LearnedPrior, UniformPrior
-from .router import Router
+from .router import GroupedRouter, Router
 from .token import TokenRouter
 from .vamp import VampPrior
 
 __all__ = [
+    "GroupedRouter",
     "LearnedPrior",
     "MixturePrior",
     "PooledRouter",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,10 +10,10 @@ from ..backbone import Backbone
 from ..batch import Batch
 from ..latents import Latent
 from ..reader import BackboneReader
-from .router import Router
+from .router import GroupedRouter
 
 
-class PooledRouter(Router):
+class PooledRouter(GroupedRouter):
     """``p(z|x) = law(head(pool(hidden states of x)))``; the latent's reference law at the start.
 
     Args:
@@ -22,8 +21,6 @@ class PooledRouter(Router):
         width: of the head's hidden layer; 0 for a linear head.
         every_layer: pool the hidden states after each layer and not after the last alone.
     """
-
-    regroups: ClassVar = True
 
     def __init__(
         self,

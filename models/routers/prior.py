@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,11 @@ from ..backbone import Backbone
 from ..batch import Batch
 from ..latents import Latent
 from ..regrouped import regrouped
-from .router import Router
+from .router import GroupedRouter
 
 
-class LearnedPrior(Router):
+class LearnedPrior(GroupedRouter):
     """``p(z)``, learned, the same for every x; the latent's reference law at the start."""
-
-    regroups: ClassVar = True
 
     def __init__(self, backbone: Backbone, latent: Latent) -> None:
         super().__init__(backbone, latent)
@@ -31,10 +28,8 @@ class LearnedPrior(Router):
         self.law_parameters = regrouped(self.law_parameters, weight, gain)
 
 
-class UniformPrior(Router):
+class UniformPrior(GroupedRouter):
     """The latent's reference law, fixed: uniform over K strategies, standard normal."""
-
-    regroups: ClassVar = True
 
     def parameters_of(self, batch: Batch) -> Tensor:
         return torch.zeros(len(batch), self.latent.num_parameters, device=batch.prompt.device)

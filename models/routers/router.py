@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
@@ -20,12 +19,7 @@ class Router(nn.Module, ABC):
     Args:
         backbone: the LM.
         latent: the family of the law.
-
-    Attributes:
-        regroups: whether the router knows what of it belongs to which strategy, and has :meth:`regroup`.
     """
-
-    regroups: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, latent: Latent) -> None:
         super().__init__()
@@ -35,6 +29,14 @@ class Router(nn.Module, ABC):
     def parameters_of(self, batch: Batch) -> Tensor:
         """Parameters of the law, ``(B, num_parameters)``."""
 
+    def forward(self, batch: Batch) -> TorchDistribution:
+        return self.latent.law(self.parameters_of(batch))
+
+
+class GroupedRouter(Router):
+    """A router that knows what of it belongs to which strategy, so that strategies can be revived and pruned."""
+
+    @abstractmethod
     def regroup(self, weight: Tensor, gain: Tensor, prompts: Iterable[Batch]) -> None:
         """Give ``weight @ logits + gain`` in place of the logits of K strategies, or what comes nearest to it.
 
@@ -43,7 +45,3 @@ class Router(nn.Module, ABC):
             gain: ``(G,)``.
             prompts: on which it has to be near, on the model's device.
         """
-        raise NotImplementedError
-
-    def forward(self, batch: Batch) -> TorchDistribution:
-        return self.latent.law(self.parameters_of(batch))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,10 @@ from ..backbone import Backbone
 from ..batch import Batch
 from ..latents import Categorical, Latent
 from ..regrouped import regrouped
-from .router import Router
+from .router import GroupedRouter
 
 
-class TokenRouter(Router):
+class TokenRouter(GroupedRouter):
     """``p(z=k|x)`` proportional to ``exp(h(x) . e_k)``: the decoder's next-token law after x over K new tokens.
 
     The shared-parameter form: the network is the decoder's (its adapter included), and only the K rows are
@@ -24,8 +23,6 @@ class TokenRouter(Router):
     Raises:
         ValueError: a latent that is not categorical.
     """
-
-    regroups: ClassVar = True
 
     def __init__(self, backbone: Backbone, latent: Latent) -> None:
         super().__init__(backbone, latent)
