@@ -47,10 +47,31 @@ def node(config: DictConfig, *names: str) -> Any:
 
 
 def pick_device(name: str) -> str:
-    """``auto`` is the first GPU where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """``auto`` is the first GPU where there is one.
+
+    Raises:
+        ValueError: a device that torch does not know, or does not have here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={name}: {reason}; expected auto, cpu, or a GPU of this machine, such as cuda"
+        ) from None
+    return name
+
+
+def check_seed(config: DictConfig) -> None:
+    """Refuse a seed that is no whole number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(config.seed) is not int:
+        raise ValueError(f"seed={config.seed}: expected a whole number")
 
 
 def build_backbone(config: DictConfig) -> Backbone:
@@ -97,8 +118,9 @@ def build_plan(config: DictConfig, folder: Path) -> Plan:
     Raises:
         ValueError: a part that refuses its settings, or parts that do not go together.
     """
+    check_seed(config)
     settings = typed(FitSettings, config["fit"], "fit.")
-    optim = Optim(**node(config, "optim"))
+    optim = typed(Optim, config["optim"], "optim.")
     if config.path is not None and "${path}" not in OmegaConf.to_yaml(config["data"]):
         kind = config["data"]["_target_"].rpartition(".")[2]
         raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..tasks import Row, Split, Task, read_rows
+from ..tasks import Row, Split, Task, place_of, read_rows, split_of
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Annotated(Data):
 class FileData(Annotated):
     """Prompts and responses from a JSONL, CSV or TSV file, or prompts alone, one a line, from a TXT file.
 
-    A share of the distinct prompts is held out, drawn by the seed.
+    About a share of the distinct prompts is held out, each by its checksum: whatever the seed, and as the file grows.
 
     Args:
         path: the file.
@@ -145,7 +145,7 @@ class FileData(Annotated):
         response_column: column of the responses; None to sample them from the base.
         separator: text put at the end of each prompt.
         responses_per_prompt: sampled for each distinct prompt, where responses are sampled.
-        test_share: of the distinct prompts, between 0 and 1.
+        test_share: of the distinct prompts, about, between 0 and 1.
         max_new_tokens: of a sampled response.
         truncate: cut what is too long instead of refusing it.
         annotation_column, annotations, annotated: as of :class:`Annotated`.
@@ -196,7 +196,7 @@ class FileData(Annotated):
             raise ValueError(
                 f"{self.path}: a fit needs at least 2 distinct prompts, one of them held out; got 1"
             )
-        kept = dict.fromkeys(_part(prompts, self.test_share, split, seed))
+        kept = dict.fromkeys(_part(prompts, self.test_share, split))
         if self.samples_responses:
             prompts = [p + self.separator for p in kept for _ in range(self.samples)]
             return Texts(prompts, [None] * len(prompts))
@@ -212,7 +212,7 @@ class TextData(Annotated):
     Args:
         path: a file of texts, JSONL, CSV, TSV or TXT with a text a line; None to sample them from the base.
         column: of the texts.
-        test_share: of the file's distinct texts, held out, between 0 and 1.
+        test_share: of the file's distinct texts, about, held out by their checksums, between 0 and 1.
         num_train: texts to fit on, where they are sampled.
         num_test: held-out texts, where they are sampled.
         max_new_tokens: of a sampled text.
@@ -260,16 +260,17 @@ class TextData(Annotated):
             number = self.num[split]
             return Texts([""] * number, [None] * number)
         texts = [row.prompt for row in self.rows]
-        kept = set(_part(texts, self.test_share, split, seed))
+        kept = set(_part(texts, self.test_share, split))
         rows = [i for i, text in enumerate(texts) if text in kept]
         return Texts([""] * len(rows), [texts[i] for i in rows], self._annotations_of(rows, split, seed))
 
 
-def _part(texts: list[str], share: float, split: Split, seed: int) -> list[str]:
-    """The texts of a split, a share of the distinct ones being held out."""
-    distinct = list(dict.fromkeys(texts))
-    held_out = min(len(distinct) - 1, max(1, round(share * len(distinct))))
-    test = set(random.Random(seed).sample(distinct, held_out))
+def _part(texts: list[str], share: float, split: Split) -> list[str]:
+    """The texts of a split, whatever the others are, save that each split has one."""
+    distinct = dict.fromkeys(texts)
+    test = {text for text in distinct if split_of(text, share) == "test"} or {min(distinct, key=place_of)}
+    if len(test) == len(distinct):
+        test.remove(max(distinct, key=place_of))
     return [text for text in texts if (text in test) == (split == "test")]
 
 

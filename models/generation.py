@@ -13,7 +13,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from .annotations import annotation_ids
-from .batch import Batch, collate
+from .backbone import Backbone
+from .batch import Batch, Example, collate
 from .language_model import LanguageModel, Warp, warper
 from .latents import Capability, Latent
 from .program import LatentProgram
@@ -28,7 +29,7 @@ class Generation:
     """One response.
 
     Attributes:
-        prompt: the text given.
+        prompt: the text given, or that of the tokens given.
         z: the value of each latent.
         router: ``p(z|x)`` of those values, the density for a continuous latent.
         text: the response.
@@ -42,7 +43,7 @@ class Generation:
 
 def generate(
     model: LatentProgram,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Example],
     z: Any = None,
     n: int = 1,
     max_new_tokens: int = 64,
@@ -56,7 +57,7 @@ def generate(
 
     Args:
         model: the latent model, :class:`.LatentLM` or a program of the user's own.
-        prompts: texts, at least one.
+        prompts: texts, at least one; or their tokens, after which a response ends where the context does.
         z: None to draw from the router; ``"all"`` for every value of enumerable latents, the first latent
             changing fastest; else the value of the only latent, or a mapping from names to values.
         n: responses for each prompt and value.
@@ -73,9 +74,7 @@ def generate(
     if n < 1 or max_new_tokens < 1:
         raise ValueError(f"n and max_new_tokens must be at least 1, got {n} and {max_new_tokens}")
     warp = warper(temperature, top_p)
-    examples = [encode(model.backbone, prompt) for prompt in prompts]
-    for example in examples:
-        check_length(model.backbone, example, max_new_tokens)
+    examples = [_example(model.backbone, prompt, max_new_tokens) for prompt in prompts]
     batch = (
         collate(examples, model.backbone.pad_id).to(model.backbone.device).without_response(max_new_tokens)
     )
@@ -108,8 +107,17 @@ def generate(
                 for name, site in sites.items()
             }
             text = decode(model.backbone, drawn[i, b].tolist())
-            out.append(Generation(prompt, row, float(log_router[i, b].exp()), text))
+            said = prompt if isinstance(prompt, str) else decode(model.backbone, prompt.prompt)
+            out.append(Generation(said, row, float(log_router[i, b].exp()), text))
     return out
+
+
+def _example(backbone: Backbone, prompt: str | Example, max_new_tokens: int) -> Example:
+    if isinstance(prompt, Example):
+        return Example(prompt.prompt)
+    example = encode(backbone, prompt)
+    check_length(backbone, example, max_new_tokens)
+    return example
 
 
 def in_order(model: LatentProgram, batch: Batch) -> dict[str, Latent]:

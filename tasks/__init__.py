@@ -4,12 +4,12 @@ from .addition import Addition
 from .base_conversion import BaseConversion
 from .equations import Equations
 from .expressions import Expressions
-from .files import Row, read_rows, write_rows
+from .files import Row, check_writable, read_rows, write_rows
 from .grid import Grid
 from .mixture import Mixture
 from .sorting import Sorting
 from .steps import StepTask
-from .task import Split, Task, Trace, split_of
+from .task import Split, Task, Trace, place_of, split_of
 
 __all__ = [
     "Addition",
@@ -24,6 +24,8 @@ __all__ = [
     "StepTask",
     "Task",
     "Trace",
+    "check_writable",
+    "place_of",
     "read_rows",
     "split_of",
     "write_rows",

@@ -72,6 +72,18 @@ def read_rows(
     return rows
 
 
+def check_writable(path: str | Path) -> None:
+    """Refuse what :func:`write_rows` could not write to.
+
+    Raises:
+        ValueError: another suffix, or a folder that is not there.
+    """
+    path = Path(path)
+    _suffix(path, _WRITABLE)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it, or give another")
+
+
 def write_rows(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows to ``.jsonl``, ``.csv`` or ``.tsv``, by suffix; the file appears whole or not at all.
 

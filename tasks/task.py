@@ -133,9 +133,15 @@ class Task(ABC):
         raise ValueError(f"task {self.name}: no {split} prompt in {idle:,} draws; enlarge the task")
 
 
-def split_of(prompt: str) -> Split:
-    """The split of a prompt: one in five is held out, by checksum, so that it never depends on a seed."""
-    return "test" if zlib.crc32(prompt.encode()) % 1000 < 1000 * _TEST_SHARE else "train"
+def split_of(text: str, test_share: float = _TEST_SHARE) -> Split:
+    """The split of a text: that share of all texts is held out, by checksum, whatever the seed and the other texts."""
+    return "test" if place_of(text) < test_share else "train"
+
+
+def place_of(text: str) -> float:
+    """A number in ``[0, 1)`` that is the text's own, uniform over texts: its checksum."""
+    rest, thousandths = divmod(zlib.crc32(text.encode()), 1000)
+    return (thousandths + rest * 1000 / 2**32) / 1000
 
 
 def check_weights(what: str, names: tuple[str, ...], weights: Sequence[float] | None) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import pyro
 import pytest
 import torch
 from stratagem.guides import AmortizedGuide
+from stratagem.inference.commands import main
 from stratagem.models import (
     Backbone,
     Batch,
@@ -43,6 +45,7 @@ from stratagem.models.backbone.scratch import symbol_tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from .fit_fixtures import Command, Said, own_logging
 from .inference_fixtures import LATENTS, Toy
 
 
@@ -241,3 +244,21 @@ def _on_a_terminal() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Runs a command in this process."""
+    monkeypatch.setattr(sys, "argv", ["stratagem"])
+
+    def run(*words: object) -> Said:
+        capfd.readouterr()
+        status = 0
+        with own_logging():
+            try:
+                main([str(word) for word in words])
+            except SystemExit as stop:
+                status = int(stop.code or 0)
+        return Said(status, "".join(capfd.readouterr()))
+
+    return run

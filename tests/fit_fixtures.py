@@ -7,9 +7,9 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,23 @@ from stratagem.tasks import Sorting
 
 CONTEXT = 48
 WORDS = ("a", "b", "c", "d", "e", "f")
+PROMPT = "sort 3 1 4 1 5 :"
+THREE = ("latents.z.K=3", "conditioning.init_scale=3")  # strategies far apart
+
+
+@dataclass
+class Said:
+    """What a command left behind: its exit status and its words."""
+
+    status: int
+    out: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.strip().splitlines()
+
+
+Command = Callable[..., Said]
 
 
 def tiny_backbone(

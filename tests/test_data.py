@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import runpy
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from stratagem.inference.data import Data, FileData, TaskData, TextData
-from stratagem.inference.dataset import cache_path, make_dataset, sample_base, truncate
+from stratagem.inference.dataset import Dataset, cache_path, make_dataset, sample_base, truncate
+from stratagem.inference.labels import labels_of
 from stratagem.inference.response_cache import response_cache
 from stratagem.models import Backbone, Example, LanguageModel, encode_prompt
 from stratagem.models.backbone import BASE
@@ -49,8 +51,8 @@ def test_pairs_of_a_file(suffix: str, backbone: Backbone, tmp_path: Path) -> Non
     texts = {split: data.texts(split, 0) for split in SPLITS}
     found = [pair for t in texts.values() for pair in zip(t.prompts, t.responses, strict=True)]
     assert sorted(found) == sorted(zip(prompts, responses, strict=True))
-    assert len(set(texts["test"].prompts)) == 5
-    assert not set(texts["test"].prompts) & set(texts["train"].prompts)
+    assert {split_of(prompt, 0.25) for prompt in texts["test"].prompts} == {"test"}
+    assert {split_of(prompt, 0.25) for prompt in texts["train"].prompts} == {"train"}
     made = make_dataset(backbone, data, "train", 0, tmp_path / "cache")
     assert list(zip(made.prompts, made.responses, strict=True)) == found[: len(made)]
     assert made.examples[0] == encode(backbone, *found[0])
@@ -74,8 +76,9 @@ def test_prompts_of_a_text_file_get_responses_from_the_base(backbone: Backbone, 
     path.write_text("\n".join(tiny_prompts(12)) + "\n\n")
     data = FileData(path, response_column=None, responses_per_prompt=3, test_share=0.25, max_new_tokens=5)
     train, test = (make_dataset(backbone, data, split, 0, tmp_path / "cache") for split in SPLITS)
-    assert (len(train), len(test)) == (27, 9)
+    assert len(train) + len(test) == 36
     assert not set(train.prompts) & set(test.prompts)
+    assert set(Counter([*train.prompts, *test.prompts]).values()) == {3}
     assert all(1 <= len(e.response) <= 5 for e in train.examples)
     assert all(e.response[-1] == backbone.eos_ids[0] or len(e.response) == 5 for e in train.examples)
     assert len({e.response for e in train.examples}) > 9, (
@@ -83,14 +86,35 @@ def test_prompts_of_a_text_file_get_responses_from_the_base(backbone: Backbone, 
     )
 
 
-def test_which_prompts_are_held_out_depends_on_the_seed_alone(tmp_path: Path) -> None:
+def test_which_prompts_are_held_out_depends_on_no_seed_and_no_other_prompt(tmp_path: Path) -> None:
+    few, more = tmp_path / "few.txt", tmp_path / "more.txt"
+    prompts = [f"prompt {i}" for i in range(4000)]
+    few.write_text("\n".join(prompts[:1000]))
+    more.write_text("\n".join(prompts[::-1]))
+    before, again, after = (
+        set(FileData(path, response_column=None).texts("test", seed).prompts)
+        for path, seed in ((few, 0), (few, 1), (more, 0))
+    )
+    assert before == again == after & set(prompts[:1000])
+    assert abs(len(after) / 4000 - 0.1) < 4 * (0.09 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.9999])
+def test_each_split_has_a_prompt(share: float, tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
-    path.write_text("\n".join(tiny_prompts(30)))
-    held_out = [
-        frozenset(FileData(path, response_column=None).texts("test", seed).prompts) for seed in (0, 0, 1, 2)
-    ]
-    assert held_out[0] == held_out[1]
-    assert len(set(held_out)) == 3
+    path.write_text("a\nb\nb\nc\n")
+    data = FileData(path, response_column=None, test_share=share)
+    parts = {split: data.texts(split, 0).prompts for split in SPLITS}
+    assert sorted(parts["train"] + parts["test"]) == ["a", "b", "c"]
+    assert len(parts["test" if share < 0.5 else "train"]) == 1
+
+
+def test_a_blank_cell_is_no_label_and_a_word_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("prompt,response,kind\na,x,none\nb,x,\nc,x,unknown\n")
+    data = FileData(path, separator=" :")
+    held_out = Dataset([], ["b :", "c :", "a :"], ["y", "y", "y"], 0)
+    assert labels_of(held_out, data, "kind") == ["unknown", "unknown", "none"]
 
 
 def test_the_separator_ends_each_prompt(tmp_path: Path) -> None:
@@ -103,10 +127,9 @@ def test_texts_without_a_prompt_begin_with_the_begin_token(backbone: Backbone, t
     texts = tiny_prompts(10)
     path = tmp_path / "texts.txt"
     path.write_text("\n".join([*texts, texts[0]]))
-    data = TextData(path, test_share=0.2)
+    data = TextData(path, test_share=0.4)
     parts = {split: make_dataset(backbone, data, split, 0, tmp_path / "cache") for split in SPLITS}
     assert sorted(text for part in parts.values() for text in part.responses) == sorted([*texts, texts[0]])
-    assert len(parts["test"].responses) == 2 or texts[0] in parts["test"].responses
     assert not set(parts["test"].responses) & set(parts["train"].responses)
     example = parts["train"].examples[0]
     assert example.prompt == (backbone.bos_id,)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from stratagem.inference.commands import main
 from stratagem.inference.inference_data import read_inference_data
 from stratagem.tasks import Sorting
 
-from .fit_fixtures import own_logging, save_tiny_base, tiny_fit
+from .fit_fixtures import CONTEXT, Command, own_logging, save_tiny_base, tiny_fit
 
 
 @pytest.fixture(scope="module")
@@ -31,26 +30,11 @@ def two(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pat
     return runs
 
 
-def called(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    """A command in this process: its status and its words."""
-    status = 0
-    capfd.readouterr()
-    with own_logging():
-        try:
-            main([str(word) for word in words])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    return status, "".join(capfd.readouterr())
-
-
-def test_two_runs_are_two_chains_of_one_file(
-    two: tuple[Path, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["stratagem"])
-    status, said = called(capfd, "diagnose", f"run={two[0]}", f"runs=[{two[1]}]", "device=cpu")
-    assert status == 0, said
+def test_two_runs_are_two_chains_of_one_file(two: tuple[Path, Path], command: Command) -> None:
+    said = command("diagnose", f"run={two[0]}", f"runs=[{two[1]}]", "device=cpu")
+    assert said.status == 0, said.out
     found = json.loads((two[0] / "diagnostics.json").read_text())
-    assert said.splitlines()[0] == found["headline"]
+    assert said.lines[0] == found["headline"]
     assert -0.5 < found["figures"]["stability/runs"] <= 1
     evaluated = json.loads((two[0] / "evaluation.json").read_text())
     assert found["figures"]["fidelity/kl_per_token"] == pytest.approx(evaluated["fidelity/kl_per_token"])
@@ -63,9 +47,8 @@ def test_two_runs_are_two_chains_of_one_file(
 
 
 def test_names_and_paraphrases_come_from_files_and_probes_by_name(
-    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    base: Path, tmp_path: Path, command: Command
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["stratagem"])
     task, pairs = Sorting(), tmp_path / "pairs.csv"
     prompts = task.prompts(40, "train", 0)
     rows = [
@@ -79,34 +62,34 @@ def test_names_and_paraphrases_come_from_files_and_probes_by_name(
     of_the_task = ("data.num_t", "data.responses_per_prompt")
     run = tmp_path / "run"
     every = tiny_fit(base, run, "data=pairs", f"path={pairs}", "data.test_share=0.5")
-    assert called(capfd, *(word for word in every if not word.startswith(of_the_task)))[0] == 0
+    assert command(*(word for word in every if not word.startswith(of_the_task))).status == 0
     words = ("diagnose", f"run={run}", "device=cpu")
     own = tmp_path / "own" / "probe" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("_target_: stratagem.inference.probes.Neighbours\nnumber: 1\nshown: 12\n")
-    status, said = called(capfd, *words, "probes=[readable,huge]")
-    assert (status, len(said.strip().splitlines())) == (1, 1), said
-    assert re.search("probes: no probe huge; there are analogy, .*, traversal", said)
+    said = command(*words, "probes=[readable,huge]")
+    assert (said.status, len(said.lines)) == (1, 1), said.out
+    assert re.search("probes: no probe huge; there are analogy, .*, traversal", said.out)
     asked = "probes=[readable,disentangled,mine,interpolation,search]"
-    status, said = called(
-        capfd, *words, "labels=size", f"paraphrases={other}", asked, f"--config-dir={own.parents[1]}"
-    )
-    assert status == 0, said
+    said = command(*words, "labels=size", f"paraphrases={other}", asked, f"--config-dir={own.parents[1]}")
+    assert said.status == 0, said.out
     figures = json.loads((run / "diagnostics.json").read_text())["figures"]
-    check_probes(run, said, figures)
+    check_probes(run, said.out, figures)
     assert 0 <= figures["stability/paraphrase"] <= 1
     label = read_inference_data(run / "posterior.nc")["constant_data"]["label"]
     assert set(label.values.tolist()) <= {"large", "small"}
     with pairs.open("a") as file:
         file.write(rows[0].replace("large", "LARGE").replace("small", "SMALL") + "\n")
-    status, said = called(capfd, *words, "labels=size")
-    assert status == 1
+    said = command(*words, "labels=size")
+    assert said.status == 1
     assert re.search(
-        r"labels=size: the file says '(\w+)' and '\w+' of the prompt 'sort .*'; expected the same", said
+        r"labels=size: the file says '(\w+)' and '\w+' of the prompt 'sort .*'; expected the same", said.out
     )
-    status, said = called(capfd, *words, "labels=colour")
-    assert status == 1
-    assert "labels=colour: the data of the run have no such names; they have prompt, response, size" in said
+    said = command(*words, "labels=colour")
+    assert said.status == 1
+    assert (
+        "labels=colour: the data of the run have no such names; they have prompt, response, size" in said.out
+    )
 
 
 def check_probes(run: Path, said: str, figures: dict[str, float]) -> None:
@@ -131,15 +114,13 @@ def check_probes(run: Path, said: str, figures: dict[str, float]) -> None:
 def test_mistakes_get_a_line_with_their_mend(
     two: tuple[Path, Path],
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["stratagem"])
     one, another = two[0], save_tiny_base(tmp_path / "base", seed=1)
-    assert called(capfd, *tiny_fit(another, tmp_path / "run", "inference=elbo", "fit.steps=2"))[0] == 0
-    status, said = called(capfd, "diagnose", f"run={one}", f"runs=[{tmp_path / 'run'}]", "device=cpu")
-    assert (status, len(said.strip().splitlines())) == (1, 1)
-    assert "runs are compared on one base" in said
+    assert command(*tiny_fit(another, tmp_path / "run", "inference=elbo", "fit.steps=2")).status == 0
+    said = command("diagnose", f"run={one}", f"runs=[{tmp_path / 'run'}]", "device=cpu")
+    assert (said.status, len(said.lines)) == (1, 1)
+    assert "runs are compared on one base" in said.out
     unfitted = tmp_path / "unfitted"
     unfitted.mkdir()
     (unfitted / "config.yaml").write_text((one / "config.yaml").read_text())
@@ -168,6 +149,31 @@ def test_mistakes_get_a_line_with_their_mend(
             "none of its 1 prompts is a held-out prompt of the run, such as 'sort",
         ),
     ):
-        status, said = called(capfd, "diagnose", *words, "device=cpu")
-        assert (status, len(said.strip().splitlines())) == (1, 1), said
-        assert re.search(named, said), said
+        said = command("diagnose", *words, "device=cpu")
+        assert (said.status, len(said.lines)) == (1, 1), said.out
+        assert re.search(named, said.out), said.out
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_prompts_that_leave_less_than_a_response_are_answered_to_the_end_of_the_context(
+    cut: bool,
+    base: Path,
+    tmp_path: Path,
+    command: Command,
+) -> None:
+    pairs, run = tmp_path / "pairs.csv", tmp_path / "run"
+    digits = ["7"] * (60 if cut else CONTEXT - 6)
+    prompts = [" ".join([*digits, str(a), str(b)]) for a in range(6) for b in range(2)]
+    pairs.write_text("prompt,response\n" + "".join(f"{prompt},1 2\n" for prompt in prompts))
+    words = tiny_fit(base, run, "data=pairs", f"path={pairs}", "data.test_share=0.5", f"data.truncate={cut}")
+    of_the_task = ("data.num_t", "data.responses_per_prompt")
+    for each in (
+        [word for word in words if not word.startswith(of_the_task)],
+        ["evaluate", f"run={run}", "device=cpu"],
+        ["diagnose", f"run={run}", "device=cpu"],
+    ):
+        said = command(*each)
+        assert said.status == 0, said.out
+    said = command("generate", f"run={run}", f"prompt={prompts[0]}", "device=cpu")
+    assert said.status == 1
+    assert f"exceed the context of {CONTEXT} tokens" in said.out

@@ -76,7 +76,7 @@ def test_what_tells_nothing_has_the_figures_of_chance() -> None:
 
 def test_data_without_a_label_are_left_out() -> None:
     space = known()
-    words = ["none" if i % 3 else word for i, word in enumerate(space.labels["colour"])]
+    words = ["unknown" if i % 3 else word for i, word in enumerate(space.labels["colour"])]
     assert Disentangled()(space_of(space.points, colour=words)).figures["mig"] > 0.8
     assert Readable()(space_of(space.points, colour=words)).figures["readable/colour/linear"] > 0.99
 

@@ -206,7 +206,9 @@ def test_a_transfer_changes_one_label_and_keeps_the_other() -> None:
         np.concatenate([corners[colour], 4.0 * size[:, None], rng.normal(size=(200, 1))], 1)
     ).float()
     tasks = {
-        "colour": lambda text: {"0 0": "r", "1 0": "g", "0 1": "b"}.get(" ".join(text.split()[:2]), "none"),
+        "colour": lambda text: {"0 0": "r", "1 0": "g", "0 1": "b"}.get(
+            " ".join(text.split()[:2]), "unknown"
+        ),
         "size": lambda text: "sl"[text.split()[2] != "0"],
     }
     coder = KnownCoder(z, lambda v, _: rounded(v[:3] / 4), named=tasks)

@@ -116,7 +116,7 @@ def test_labels_of_new_responses_are_the_tasks(make_coder: Callable[..., Made]) 
     test.prompts[:2] = [prompt, prompt]
     task = Sorting()
     texts = [task.trace(prompt, "bubble", ";"), "nothing"]
-    assert coder.named("nuisance", [0, 1], texts) == [";", "none"]
+    assert coder.named("nuisance", [0, 1], texts) == [";", "unknown"]
     assert coder.named("colour", [0, 1], texts) is None
 
 

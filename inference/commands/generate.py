@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ...models import LatentLM, generate
+from ..build import check_seed
 from .load import load_program
 
 
@@ -13,6 +14,7 @@ def run(config: DictConfig) -> None:
     """Print the responses, each with its z and the router's probability of it."""
     if config.prompt is None:
         raise ValueError('no prompt given; pass prompt="..."')
+    check_seed(config)
     model, _ = load_program(config)
     torch.manual_seed(config.seed)
     if isinstance(model, LatentLM):

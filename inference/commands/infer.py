@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...models import Batch, LatentProgram, annotate
 from ...models.generation import in_order
 from ...models.text import check_length, encode, shorten
-from ...tasks import write_rows
+from ...tasks import check_writable, write_rows
 from ..build import node
 from ..data import FileData, TextData
 from ..dataset import Dataset, truncate
@@ -34,6 +34,11 @@ def run(config: DictConfig) -> None:
         raise ValueError(
             "infer reads responses from a file; pass data=pairs path=FILE, or data=text path=FILE"
         )
+    assert data.path is not None
+    path = Path(data.path)
+    suffix = ".csv" if path.suffix.lower() == ".txt" else path.suffix
+    out = Path(config.out) if config.out else path.with_suffix(f".inferred{suffix}")
+    check_writable(out)
     model, guide = load_program(config)
     examples = []
     names = getattr(model, "annotations", ())
@@ -54,10 +59,6 @@ def run(config: DictConfig) -> None:
     torch.manual_seed(0)
     seen = posteriors(model, guide, dataset, config.batch_size)
     found = _found(model, seen, dataset, config.batch_size)
-    assert data.path is not None
-    path = Path(data.path)
-    suffix = ".csv" if path.suffix.lower() == ".txt" else path.suffix
-    out = Path(config.out) if config.out else path.with_suffix(f".inferred{suffix}")
     write_rows(out, [row.columns | {k: v[i] for k, v in found.items()} for i, row in enumerate(data.rows)])
     print(f"wrote {len(data.rows)} rows to {out}")
 

@@ -10,7 +10,7 @@ from torch import nn
 from ...models import LatentLM, LatentProgram, is_latent_program
 from ...models.pretrained import load_pretrained
 from ...models.spec import build
-from ..build import node, pick_device
+from ..build import check_seed, node, pick_device
 from ..data import Data
 from ..run_folder import read_config
 
@@ -50,9 +50,11 @@ def load_for_figures(config: DictConfig) -> tuple[LatentProgram, nn.Module, Data
     """Model and guide of ``config.run``, the data that it was fitted on, and the seed of the draws.
 
     Raises:
-        ValueError: as :func:`load_program`, or as :func:`check_sizes`.
+        ValueError: as :func:`load_program`, :func:`check_sizes` or :func:`.check_seed`.
     """
     check_sizes(config)
+    if config.seed is not None:
+        check_seed(config)
     model, guide = load_program(config)
     fitted = read_config(Path(config.run))
     data: Data = build(node(fitted, "data"), config.trust_remote_code)

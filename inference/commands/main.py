@@ -13,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ..heap import keep_heap
@@ -108,9 +110,8 @@ def _settings(words: Sequence[str]) -> list[str]:
 
 def _quoted(word: str) -> str:
     key, _, text = word.partition("=")
-    if key == "labels" and text.startswith("["):
-        return word
-    if key not in TEXTS or re.fullmatch(r"[\w./:@%+-]*|'.*'|\".*\"", text, re.DOTALL):
+    listed = key == "labels" and text.startswith("[")
+    if key not in TEXTS or listed or text == "null" or re.fullmatch(r"'.*'|\".*\"", text, re.DOTALL):
         return word
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
@@ -132,6 +133,8 @@ def _reporting(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], ob
         except (ValueError, OSError, InstantiationException) as error:
             log.debug("in full", exc_info=True)
             log.error("%s", _innermost(error))
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs of a sweep go on
+                raise CompactHydraException(str(_innermost(error))) from None
             raise SystemExit(1) from None
 
     return reporting

@@ -15,7 +15,8 @@ from ...models import Backbone, load_backbone
 from ...models.backbone import new_backbone
 from ...models.pretrained import write_atomic
 from ...tasks import Task
-from ..build import node, pick_device
+from ..build import check_seed, node, pick_device
+from ..locking import alone_in
 from ..pretrain import DRAWS, BaseReport, Training, train_base
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,14 @@ def run(config: DictConfig) -> float:
     Returns the largest share by which the held-out loss of a task lies above its floor.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    with alone_in(folder):
+        return _pretrain(config, folder)
+
+
+def _pretrain(config: DictConfig, folder: Path) -> float:
     if (folder / "config.json").is_file():
         raise ValueError(f"run={folder}: there is a model in this folder; pass another run=")
+    check_seed(config)
     training = Training(
         config.steps,
         config.rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -82,12 +81,11 @@ class Subject:
     def generated(self, z: object, temperature: float, draw: int) -> list[Generation]:
         """Responses to every prompt, prompt by prompt; the same for the same ``draw``."""
         out: list[Generation] = []
-        prompts: Sequence[str] = self.data.prompts
         every = 1 if z != "all" or self.seen.posterior is None else self.seen.posterior.shape[1]
         size = max(1, self.batch_size * ROWS // every)
         with seeded(self.seed + 7919 * draw, self.model.backbone.device):
-            for start in range(0, len(prompts), size):
-                part = prompts[start : start + size]
+            for start in range(0, len(self.data), size):
+                part = self.data.examples[start : start + size]
                 out += generate(
                     self.model, part, z, max_new_tokens=self.max_new_tokens, temperature=temperature
                 )

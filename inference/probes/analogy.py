@@ -6,11 +6,12 @@ from itertools import permutations
 
 import numpy as np
 
+from ..labels import UNKNOWN
 from .averages import averaged
 from .chart import Chart, chart_of
 from .probe import Probe, Reading
 from .recognition import frequent, recognised
-from .space import UNKNOWN, Space
+from .space import Space
 
 
 class Analogy(Probe):

@@ -14,9 +14,10 @@ from sklearn.metrics import silhouette_samples
 from ..diagnosis.pictures.embedding import scattered, tsne, umap
 from ..diagnosis.pictures.labels import named_groups
 from ..diagnosis.pictures.style import STYLE, WIDE, panels
+from ..labels import UNKNOWN
 from .averages import averaged
 from .probe import Probe, Reading
-from .space import UNKNOWN, Space
+from .space import Space
 
 
 def pca(points: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..diagnosis.pictures.style import STYLE, panels, plain, shade
+from ..labels import UNKNOWN
 from .disentanglement import dci, info_mec, mig, modularity, sap, z_diff, z_min_var
 from .disentanglement.information import binned, entropies, mutual_information
 from .probe import Probe, Reading
-from .space import UNKNOWN, Space
+from .space import Space
 
 
 class Disentangled(Probe):

@@ -66,7 +66,7 @@ class ModelCoder(Coder):
             given = {
                 n: z[n][start : start + self.size] if n in z else own[part] for n, own in self.own.items()
             }
-            prompts = [self.test.prompts[i] for i in part]
+            prompts = [self.test.examples[i] for i in part]
             with do(**given):
                 found = generate(
                     self.model,

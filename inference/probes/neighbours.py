@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from ..labels import UNKNOWN
 from .probe import Probe, Reading
-from .space import UNKNOWN, Space
+from .space import Space
 
 
 class Neighbours(Probe):

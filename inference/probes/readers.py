@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .space import UNKNOWN
+from ..labels import UNKNOWN
 
 
 def places_of(words: Sequence[str], label: str, folds: int, who: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..labels import UNKNOWN
 from .chart import Chart
-from .space import UNKNOWN, Space
+from .space import Space
 
 
 def recognised(

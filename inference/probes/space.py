@@ -16,12 +16,11 @@ from ..data import Data
 from ..dataset import Dataset, make_dataset
 from ..evaluation.evaluate import on_base
 from ..evaluation.posteriors import Posteriors, posteriors
-from ..labels import labels_of
+from ..labels import UNKNOWN, labels_of
 from ..randomness import seeded
 from .coder import Coder
 from .model_coder import ModelCoder
 
-UNKNOWN = "none"
 """The label of a datum of which a name is not known."""
 
 
