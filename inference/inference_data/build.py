@@ -30,6 +30,9 @@ POSTERIOR = "posterior.nc"
 TOKEN_DRAWS = 16
 """Draws of latents that cannot be enumerated, over which the tokens' log-probabilities are taken."""
 
+BATCH = 8
+"""Data at a time for the draws of the router."""
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -120,7 +123,7 @@ def to_inference_data(
 
 
 def from_posteriors(model: Program, seen: Posteriors, data: Dataset, attributes: Mapping[str, str]) -> Any:
-    """As :func:`to_inference_data`, of what is known alone, without a pass over the data.
+    """As :func:`to_inference_data`, of what is known alone, and of the router where its law is not.
 
     Args:
         model: the generative program, whose latents are looked up.
@@ -131,8 +134,11 @@ def from_posteriors(model: Program, seen: Posteriors, data: Dataset, attributes:
     device = getattr(getattr(model, "backbone", None), "device", "cpu")
     first = data.batch([0]).to(device)
     with seeded(0, first.prompt.device):
-        support, _ = supports(model, first)
+        support, exact = supports(model, first)
         found = inferred(seen, {name: len(values) for name, values in support.items()})
+        if not exact:
+            batches = [batch.to(device) for batch in data.batches(BATCH)]
+            found = replace(found, router_draws=router_draws(model, batches, found.num_draws))
     groups = make.latents(found) | make.log_likelihood(found, None)
     groups["sample_stats"] = make.sample_stats(found, {})
     whole = [data.batch(range(len(data)))]
