@@ -27,20 +27,23 @@ class Cut:
 
     Attributes:
         space: where.
-        means: ``(parts, dimensions)``, a point is of the part with the nearest.
+        means: ``(M, dimensions)``, a point is of the part of the nearest.
+        names: ``(M,)``, the part of each mean; None where each is a part of its own.
     """
 
     space: Space
     means: Tensor
+    names: Tensor | None = None
 
     @property
     def parts(self) -> int:
         """Their number."""
-        return len(self.means)
+        return len(self.means) if self.names is None else int(self.names.max()) + 1
 
     def __call__(self, features: Tensor) -> Tensor:
         """``(N,)``: the part of each."""
-        return torch.cdist(self.space(features), self.means).argmin(1)
+        nearest = torch.cdist(self.space(features), self.means).argmin(1)
+        return nearest if self.names is None else self.names[nearest]
 
 
 def rival_cuts(

@@ -16,6 +16,7 @@ from ...models.backbone import BASE
 from ..dataset import Dataset
 from .companions import companions
 from .cut import FEW, Cut, apart, k_means, rival_cuts
+from .merging import merged
 from .parsimony import fewest_parts
 from .partition import Assign, Partition
 from .referee import referee
@@ -24,6 +25,9 @@ from .steadiness import FEWEST, found_again
 from .surface import contents, interchangeable, prompt_dependence
 
 log = logging.getLogger(__name__)
+
+FINEST = 8
+"""Parts that are tried at most where fewer are not found again."""
 
 
 class HiddenStates(Partition):
@@ -39,10 +43,12 @@ class HiddenStates(Partition):
     what they name alike on different prompts: among these the decoder chooses, :func:`~.referee.referee`. Where fewer
     parts are enough, :func:`~.parsimony.fewest_parts`, the others have no response.
 
-    Free text has no such spaces: no two responses say the same, and every prompt differs. What a cut finds there on
-    one half of the prompts it does not find on the other, :func:`~.steadiness.found_again`. The cut is then made on
-    the axes along which responses to one prompt differ most, :func:`~.spaces.leading_space`, as many of them as make
-    found again times :func:`~.cut.apart` largest.
+    A cut that is there is found on one half of the prompts as on the other, :func:`~.steadiness.found_again`. One into
+    fewer parts than there are strategies may not be: a cut into more parts, up to :data:`FINEST`, is, and its
+    parts are put together, :func:`~.merging.merged`. Free text has no such spaces: no two responses say the same, and
+    every prompt differs. The cut is then made on the axes along which responses to one prompt differ most,
+    :func:`~.spaces.leading_space`. Of all these the one is taken of which found again times :func:`~.cut.apart` is
+    largest.
 
     Args:
         prompts: of the data, that the cut is found on.
@@ -157,11 +163,24 @@ class HiddenStates(Partition):
         def leading(some: Sample) -> Space:
             return leading_space(some, parts)
 
+        def candidates(number: int, some: Sample) -> list[Space]:
+            return [space.first(multiple * number) for space in widest(some) for multiple in self.dimensions]
+
         def rivals(number: int, restarts: int, some: Sample) -> list[Cut]:
-            candidates = [
-                space.first(multiple * number) for space in widest(some) for multiple in self.dimensions
-            ]
-            return rival_cuts(some, candidates, number, restarts, self.rivals, seed)
+            return rival_cuts(some, candidates(number, some), number, restarts, self.rivals, seed)
+
+        def finer(number: int) -> tuple[list[Cut], float, str]:
+            where = f"in spaces that part responses to one prompt, of {number} parts put together"
+            return (
+                rivals(number, self.restarts, sample),
+                found_again(partial(rivals, number, FEW), sample),
+                where,
+            )
+
+        def put_together(found: tuple[list[Cut], float, str]) -> tuple[list[Cut], float, str]:
+            cuts, share, where = found
+            points = candidates(cuts[0].parts, sample)[-1](sample.features)
+            return [merged(cut, sample, points, parts) for cut in cuts], share, where
 
         def along(axes: int, some: Sample) -> list[Cut]:
             return [k_means(some, leading(some).first(axes), parts, self.restarts, seed)]
@@ -178,6 +197,10 @@ class HiddenStates(Partition):
             return cuts, nan, how
         tried = [(cuts, found_again(partial(rivals, needed, FEW), sample), how)]
         if tried[0][1] < self.steady:
+            steady = [
+                found for number in range(parts + 1, FINEST + 1) if (found := finer(number))[1] >= self.steady
+            ]
+            tried += [put_together(max(steady, key=worth))] if steady else []
             for axes in range(1, parts + 1):
                 find = partial(along, axes)
                 tried.append((find(sample), found_again(find, sample), f"along {axes} leading axes"))
