@@ -6,43 +6,19 @@ import csv
 import json
 import math
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from stratagem.inference.commands import main
 from stratagem.inference.position_figure import position_picture
 from stratagem.tasks import Sorting
 
-from .fit_fixtures import own_logging, save_tiny_base, tiny_fit
+from .fit_fixtures import Command, save_tiny_base, tiny_fit
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-Command = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in this process: its status and its words."""
-    monkeypatch.setattr(sys, "argv", ["stratagem"])
-
-    def run(*words: object) -> tuple[int, str]:
-        capfd.readouterr()
-        status = 0
-        with own_logging():
-            try:
-                main([str(word) for word in words])
-            except SystemExit as stop:
-                status = int(stop.code or 0)
-        return status, "".join(capfd.readouterr())
-
-    return run
 
 
 def read(path: Path) -> list[dict[str, float]]:
@@ -54,11 +30,11 @@ def test_the_command_writes_its_files_and_prints_the_table(
     command: Command, base: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    assert command(*tiny_fit(base, run, "conditioning.init_scale=3"))[0] == 0
-    status, said = command("position", f"run={run}", "device=cpu")
-    assert status == 0, said
+    assert command(*tiny_fit(base, run, "conditioning.init_scale=3")).status == 0
+    said = command("position", f"run={run}", "device=cpu")
+    assert said.status == 0, said.out
     rows = read(run / "position.csv")
-    lines = said.splitlines()
+    lines = said.out.splitlines()
     assert [line.split()[0] for line in lines[2 : 2 + len(rows)]] == [str(t) for t in range(len(rows))]
     figures = json.loads((run / "position.json").read_text())
     assert all(math.isfinite(value) for value in figures.values())
@@ -69,7 +45,7 @@ def test_the_command_writes_its_files_and_prints_the_table(
     assert rows[-1]["nuisance_information"] == pytest.approx(math.log(2))
     for ending in ("png", "svg"):
         assert (run / f"position.{ending}").stat().st_size > 10_000
-    assert command("position", f"run={run}", "device=cpu", "limit=5")[0] == 0
+    assert command("position", f"run={run}", "device=cpu", "limit=5").status == 0
     assert read(run / "position.csv")[0]["data"] == 5
 
 
@@ -83,23 +59,23 @@ def test_the_command_on_a_file_of_pairs_tells_of_the_latent_alone(
     of_the_task = ("data.num_t", "data.responses_per_prompt")
     every = tiny_fit(base, tmp_path / "run", "data=pairs", f"path={path}")
     words = [word for word in every if not str(word).startswith(of_the_task)]
-    status, said = command(*words)
-    assert status == 0, said
-    status, said = command("position", f"run={tmp_path / 'run'}", "device=cpu")
-    assert status == 0, said
+    said = command(*words)
+    assert said.status == 0, said.out
+    said = command("position", f"run={tmp_path / 'run'}", "device=cpu")
+    assert said.status == 0, said.out
     assert list(read(tmp_path / "run/position.csv")[0]) == ["tokens", "data", "information", "information_se"]
-    assert "carries" not in said
+    assert "carries" not in said.out
 
 
 def test_a_latent_that_cannot_be_enumerated_gets_one_line(
     command: Command, base: Path, tmp_path: Path
 ) -> None:
     more = ("inference=elbo_pathwise", "latent@latents.z=normal", "latents.z.D=2")
-    assert command(*tiny_fit(base, tmp_path / "run", *more))[0] == 0
-    status, said = command("position", f"run={tmp_path / 'run'}", "device=cpu")
-    assert (status, len(said.strip().splitlines())) == (1, 1)
+    assert command(*tiny_fit(base, tmp_path / "run", *more)).status == 0
+    said = command("position", f"run={tmp_path / 'run'}", "device=cpu")
+    assert (said.status, len(said.lines)) == (1, 1)
     assert re.search(
-        r"position: latent z \(Normal\) cannot be enumerated.*expected categorical latents", said
+        r"position: latent z \(Normal\) cannot be enumerated.*expected categorical latents", said.out
     )
     assert not (tmp_path / "run/position.csv").exists()
 

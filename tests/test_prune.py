@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from stratagem.inference.fit import METRICS, STATE, fit
 from stratagem.inference.metrics import read_metrics
 from stratagem.models.pretrained import WEIGHTS
 
-from .fit_fixtures import own_logging, save_tiny_base, tiny_fit
+from .fit_fixtures import Command, own_logging, save_tiny_base, tiny_fit
 
 Say = Callable[..., str]
 
@@ -48,21 +47,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Say:
+def say(command: Command) -> Say:
     """Runs a command in this process; what it says, on either stream."""
-    monkeypatch.setattr(sys, "argv", ["stratagem"])
 
     def run(*words: object, status: int = 0) -> str:
-        capfd.readouterr()
-        found = 0
-        with own_logging():
-            try:
-                main([str(word) for word in words])
-            except SystemExit as stop:
-                found = int(stop.code or 0)
-        said = "".join(capfd.readouterr())
-        assert found == status, said
-        return said
+        said = command(*words)
+        assert said.status == status, said.out
+        return said.out
 
     return run
 

@@ -169,13 +169,9 @@ class HiddenStates(Partition):
         def rivals(number: int, restarts: int, some: Sample) -> list[Cut]:
             return rival_cuts(some, candidates(number, some), number, restarts, self.rivals, seed)
 
-        def finer(number: int) -> tuple[list[Cut], float, str]:
+        def finer(number: int, share: float) -> tuple[list[Cut], float, str]:
             where = f"in spaces that part responses to one prompt, of {number} parts put together"
-            return (
-                rivals(number, self.restarts, sample),
-                found_again(partial(rivals, number, FEW), sample),
-                where,
-            )
+            return rivals(number, self.restarts, sample), share, where
 
         def put_together(found: tuple[list[Cut], float, str]) -> tuple[list[Cut], float, str]:
             cuts, share, where = found
@@ -197,9 +193,8 @@ class HiddenStates(Partition):
             return cuts, nan, how
         tried = [(cuts, found_again(partial(rivals, needed, FEW), sample), how)]
         if tried[0][1] < self.steady:
-            steady = [
-                found for number in range(parts + 1, FINEST + 1) if (found := finer(number))[1] >= self.steady
-            ]
+            again = {n: found_again(partial(rivals, n, FEW), sample) for n in range(parts + 1, FINEST + 1)}
+            steady = [finer(n, share) for n, share in again.items() if share >= self.steady]
             tried += [put_together(max(steady, key=worth))] if steady else []
             for axes in range(1, parts + 1):
                 find = partial(along, axes)
